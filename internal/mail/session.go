@@ -1,0 +1,42 @@
+package mail
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Session holds the facts of one SMTP connection, whoever accepted it.
+type Session struct {
+	ID       string         // of the connection; for the log
+	Listener string         // name of the listener, or of the milter entry
+	Via      Via            // how the mail reached us
+	Client   netip.AddrPort // zero for a connection over a unix socket
+	Name     string         // verified name of the client (forward-confirmed); "" when unknown
+	Trusted  bool           // the client is in relay.networks
+	Helo     string         // as the client gave it, syntax checked
+	ESMTP    bool           // EHLO, not HELO
+	TLS      *TLS           // nil in clear
+	User     string         // authenticated user, "" for none
+	Start    time.Time
+
+	// Macros of the MTA that asks over the milter protocol, kept raw.
+	Macros map[string]string
+}
+
+// Via tells the two entries apart.
+type Via string
+
+// The entries.
+const (
+	ViaSMTP   Via = "smtp"   // the proxy accepted it: relay rules are ours to keep
+	ViaMilter Via = "milter" // an MTA asks us: it keeps its own
+	ViaScan   Via = "scan"   // a file on the command line
+)
+
+// TLS is what the log and the rules may know of an encrypted connection.
+type TLS struct {
+	Version  string // "TLSv1.3"
+	Cipher   string
+	Subject  string // of a client certificate; "" for none
+	Verified bool
+}

@@ -1,0 +1,43 @@
+package mail
+
+// Action is what becomes of a connection, a recipient or a message. A greater
+// one is stronger: of several answers the greatest stands.
+type Action int
+
+// The actions, weakest first.
+const (
+	Continue   Action = iota // no opinion
+	Accept                   // take it; the later stages are still asked
+	Discard                  // answer 250 and drop it
+	Quarantine               // answer 250 and hold it
+	TempFail                 // answer 4xx
+	Reject                   // answer 5xx
+)
+
+var actionNames = [...]string{"continue", "accept", "discard", "quarantine", "tempfail", "reject"}
+
+func (a Action) String() string { return actionNames[a] }
+
+// Delivers reports whether the mail reaches its recipient under a.
+func (a Action) Delivers() bool { return a == Continue || a == Accept }
+
+// Verdict is a handler's answer.
+type Verdict struct {
+	Action Action
+	Reply  Reply  // for TempFail and Reject; a default is used when it is zero
+	Reason string // for us: log, hold, explanation. Never sent to the client.
+	Edits  []Edit // of the message, when it is delivered or held
+
+	// Recipients, at StageMessage and where outcomes differ, has one verdict
+	// for each recipient of the envelope, in its order. The fields above then
+	// hold the strongest of them.
+	Recipients []Verdict
+}
+
+// For returns the verdict for the i-th recipient.
+func (v Verdict) For(i int) Verdict {
+	if len(v.Recipients) == 0 {
+		return v
+	}
+	return v.Recipients[i]
+}
