@@ -1,5 +1,7 @@
 package mail
 
+import "io"
+
 // Status is how a delivery attempt ended for one recipient.
 type Status int
 
@@ -23,4 +25,12 @@ type Outcome struct {
 	Remote    string // the next hop: "name[address]:port", "" when none was reached
 	TLS       string // protocol version, "" in clear
 	DSN       bool   // the next hop took over the duty to send notifications (RFC 3461)
+}
+
+// Content is a whole message as it goes out: header, empty line, body. It can
+// be read more than once and from several places at a time.
+type Content interface {
+	io.ReaderAt
+	io.WriterTo
+	Size() int64
 }
