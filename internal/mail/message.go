@@ -2,6 +2,8 @@ package mail
 
 import (
 	"bytes"
+	"cmp"
+	"fmt"
 	"io"
 )
 
@@ -20,13 +22,9 @@ func NewMessage(h Header, body io.ReaderAt, size int64) *Message {
 
 // ReadMessage splits content of a known size into header and body.
 func ReadMessage(content io.ReaderAt, size int64) (*Message, error) {
-	head := make([]byte, min(size, MaxHeaderSize+2))
-	if _, err := content.ReadAt(head, 0); err != nil && err != io.EOF {
+	head, err := readHead(content, size)
+	if err != nil {
 		return nil, err
-	}
-	// Keep only the header's share: the rest is body and would hold memory.
-	if end := headerEnd(head); end < len(head) {
-		head = bytes.Clone(head[:end])
 	}
 	h, at, err := SplitHeader(head)
 	if err != nil {
@@ -35,7 +33,25 @@ func ReadMessage(content io.ReaderAt, size int64) (*Message, error) {
 	return NewMessage(h, io.NewSectionReader(content, int64(at), size-int64(at)), size-int64(at)), nil
 }
 
-// headerEnd is behind the first empty line, or the end.
+// readHead reads up to the empty line, or as much as a header may have. It
+// starts small: most headers are, and the fields keep what is read alive.
+func readHead(content io.ReaderAt, size int64) ([]byte, error) {
+	limit := min(size, MaxHeaderSize+2)
+	for n := min(limit, 4<<10); ; n = min(limit, n*8) {
+		head := make([]byte, n)
+		if got, err := content.ReadAt(head, 0); int64(got) < n {
+			return nil, fmt.Errorf("header: read: %w", cmp.Or(err, io.ErrUnexpectedEOF))
+		}
+		if end := headerEnd(head); end >= 0 {
+			return head[:end:end], nil
+		}
+		if n == limit {
+			return head, nil
+		}
+	}
+}
+
+// headerEnd is the offset behind the first empty line, -1 when there is none.
 func headerEnd(b []byte) int {
 	if bytes.HasPrefix(b, crlf) {
 		return len(crlf)
@@ -43,7 +59,7 @@ func headerEnd(b []byte) int {
 	if i := bytes.Index(b, []byte("\r\n\r\n")); i >= 0 {
 		return i + 4
 	}
-	return len(b)
+	return -1
 }
 
 // Body returns a new reader of the body; each caller has its own position.
