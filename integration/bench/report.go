@@ -1,0 +1,102 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// row is one line of the table.
+type row struct {
+	size    string
+	conns   int
+	target  string
+	results []result
+	ratios  []float64 // to the first target, round by round
+	memory  int64
+}
+
+// measure runs every cell of the table. A first, short round warms up and tells
+// how many messages make a round.
+func measure(ctx context.Context, o options, targets []target, s *sink) ([]row, error) {
+	var rows []row
+	for _, sz := range o.sizes {
+		body := message(sz.bytes)
+		for _, conns := range o.conns {
+			cell := make([]row, len(targets))
+			count := make([]int, len(targets))
+			for i, t := range targets {
+				cell[i] = row{size: sz.name, conns: conns, target: t.name()}
+				warm, err := send(ctx, t, s, body, max(20, conns), conns, o.keep)
+				if err != nil {
+					return nil, err
+				}
+				count[i] = max(conns, int(warm.perSecond*o.round.Seconds()))
+			}
+			for range o.rounds {
+				var base float64
+				for i, t := range targets {
+					r, err := send(ctx, t, s, body, count[i], conns, o.keep)
+					if err != nil {
+						return nil, err
+					}
+					if i == 0 {
+						base = r.perSecond
+					}
+					cell[i].results = append(cell[i].results, r)
+					cell[i].ratios = append(cell[i].ratios, r.perSecond/base)
+					cell[i].memory = t.peakMemory()
+				}
+			}
+			fmt.Fprintf(os.Stderr, "done: %s over %d connections\n", sz.name, conns)
+			rows = append(rows, cell...)
+		}
+	}
+	return rows, nil
+}
+
+func printTable(w io.Writer, o options, rows []row) {
+	mode := "one message per connection"
+	if o.keep {
+		mode = "many messages per connection"
+	}
+	fmt.Fprintf(w, "Relay, %s, medians of %d alternated rounds; ratio = median of the per-round ratios to the first target.\n\n", mode, o.rounds)
+	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(tw, "size\tconnections\ttarget\tmessages/s\tmin\tmax\tratio\t250 after ms\tCPU ms/message\tpeak memory MB\t")
+	for _, r := range rows {
+		rates := each(r.results, func(r result) float64 { return r.perSecond })
+		memory := "-"
+		if r.memory > 0 {
+			memory = fmt.Sprintf("%.0f", float64(r.memory)/(1<<20))
+		}
+		fmt.Fprintf(tw, "%s\t%d\t%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.1f\t%.2f\t%s\t\n", r.size, r.conns, r.target,
+			median(rates), slices.Min(rates), slices.Max(rates), median(r.ratios),
+			ms(median(each(r.results, func(r result) time.Duration { return r.accepted }))),
+			ms(median(each(r.results, func(r result) time.Duration { return r.cpu }))), memory)
+	}
+	tw.Flush()
+}
+
+func each[R any](in []result, f func(result) R) []R {
+	out := make([]R, len(in))
+	for i, r := range in {
+		out[i] = f(r)
+	}
+	return out
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func median[T cmp.Ordered](in []T) T {
+	if len(in) == 0 {
+		var zero T
+		return zero
+	}
+	s := slices.Sorted(slices.Values(in))
+	return s[len(s)/2]
+}
