@@ -2,6 +2,7 @@ package spool
 
 import (
 	"context"
+	"errors"
 	"io"
 	"iter"
 	"log/slog"
@@ -39,6 +40,23 @@ type Entry struct {
 	Helo     string
 	Subject  string
 	Score    float64
+}
+
+// Errors that callers ask for with errors.Is.
+var (
+	ErrLocked   = errors.New("in use by another process")
+	ErrNotFound = errors.New("no such message")
+	ErrClosed   = errors.New("closed")
+	ErrDamaged  = errors.New("damaged")
+)
+
+// Stats is what the spool holds and did.
+type Stats struct {
+	Messages map[State]int
+	Commits  int64 // transactions made durable since Open
+	Syncs    int64 // that these took
+	Disk     int64 // bytes of all files
+	Cache    int64 // bytes of content in memory
 }
 
 // Origin tells who made a message.
@@ -80,7 +98,9 @@ type Message struct {
 type Options struct {
 	Dir   string
 	Large int64 // messages above this size get a file of their own; 0: 128 kB
-	Log   *slog.Logger
+	// MinFree is how much of the disk must be free for Ready; 0: any.
+	MinFree int64
+	Log     *slog.Logger
 	// Failpoint, in tests, is called with the name of each step before it is
 	// taken. An error is taken as the step's own.
 	Failpoint func(step string) error
@@ -97,6 +117,16 @@ func (s *Spool) Run(ctx context.Context) error { panic("spool") }
 
 // Close releases the lock. Run must have ended.
 func (s *Spool) Close() error { panic("spool") }
+
+// Ready returns nil while new mail can be taken. The error of a full disk is
+// syscall.ENOSPC.
+func (s *Spool) Ready() error { panic("spool") }
+
+// Stats tells what the spool holds.
+func (s *Spool) Stats() Stats { panic("spool") }
+
+// Steps lists the names that Options.Failpoint is called with.
+func Steps() []string { panic("spool") }
 
 // Draft begins a message. It must be committed or discarded.
 func (s *Spool) Draft(id string) *Draft { panic("spool") }
