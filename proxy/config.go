@@ -1,0 +1,195 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"gatepost/internal/mail"
+)
+
+// Role is what a listener is for.
+type Role string
+
+// The roles.
+const (
+	MX    Role = "mx"    // takes mail from the Internet
+	Relay Role = "relay" // takes mail from our own hosts
+)
+
+// Validate checks that the role is known and built.
+func (r Role) Validate() error {
+	switch r {
+	case MX, Relay:
+		return nil
+	case "submission", "submissions":
+		return fmt.Errorf("role %q is not built yet", string(r))
+	}
+	return fmt.Errorf("unknown role %q: want mx or relay", string(r))
+}
+
+// LineEndings is what becomes of a bare CR or LF in a message.
+type LineEndings string
+
+// The choices.
+const (
+	Strict    LineEndings = "strict"    // the message is refused
+	Normalise LineEndings = "normalise" // made a CRLF for trusted clients, refused for others
+)
+
+// Validate checks that the choice is known.
+func (l LineEndings) Validate() error {
+	if l == Strict || l == Normalise {
+		return nil
+	}
+	return fmt.Errorf("unknown line endings %q: want strict or normalise", string(l))
+}
+
+// Config of one listener.
+type Config struct {
+	Name        string      `toml:"-"`            // as in [listener.NAME]
+	Address     string      `toml:"address"`      // host:port to listen on
+	Role        Role        `toml:"role"`         // default "mx"
+	Hostname    string      `toml:"hostname"`     // in the banner and Received; default: the gateway's
+	Certificate string      `toml:"tls_cert"`     // PEM file with the chain; STARTTLS is offered when set
+	Key         string      `toml:"tls_key"`      // PEM file
+	LineEndings LineEndings `toml:"line_endings"` // default "strict"
+
+	// GreetPause is how long the banner waits; a client that talks before it
+	// gets 554. Default 0: no wait.
+	GreetPause time.Duration `toml:"greet_pause"`
+	// Grace is how long messages on their way in may take when the gateway
+	// stops. Default 30s.
+	Grace  time.Duration `toml:"grace"`
+	Limits Limits        `toml:"limits"`
+
+	Trusted    []netip.Prefix `toml:"-"` // relay.networks
+	Postmaster mail.Address   `toml:"-"` // who <postmaster> is; default postmaster at Hostname
+}
+
+// Limits of one listener. All are above zero.
+type Limits struct {
+	MaxSize       int64 `toml:"max_size,size"`  // of a message as received; default 50MB
+	MaxRecipients int   `toml:"max_recipients"` // of a message; default 1000
+	MaxLine       int   `toml:"max_line"`       // octets of a command with its CRLF; default 2048
+	MaxMessages   int   `toml:"max_messages"`   // transactions on one connection; default 1000
+	MaxErrors     int   `toml:"max_errors"`     // refused commands between two messages; default 20
+	MaxJunk       int   `toml:"max_junk"`       // commands that lead nowhere between two messages; default 100
+	MaxReceived   int   `toml:"received_limit"` // Received fields: more are a loop; default 50
+
+	// MaxConnections counts all clients; the last TrustedReserve places are for
+	// trusted ones. Default 1000 and 100.
+	MaxConnections int `toml:"max_connections"`
+	TrustedReserve int `toml:"trusted_reserve"`
+	// MaxConnectionsPerClient counts an IPv4 address or an IPv6 /64. Trusted
+	// clients are not counted. Default 50.
+	MaxConnectionsPerClient int `toml:"max_connections_per_client"`
+
+	CommandTimeout time.Duration `toml:"command_timeout"` // for a whole command line; default 5m
+	DataTimeout    time.Duration `toml:"data_timeout"`    // for any next byte of a message; default 3m
+	ReplyTimeout   time.Duration `toml:"reply_timeout"`   // until the client has read a reply; default 1m
+	TLSTimeout     time.Duration `toml:"tls_timeout"`     // for the handshake; default 30s
+	JudgeTimeout   time.Duration `toml:"judge_timeout"`   // for the handler, then 451; default 4m
+
+	// MinRate is how many bytes a second a client must send inside a message,
+	// on the average, once it has used up RateGrace. Default 500 and 1m.
+	MinRate   int64         `toml:"min_rate,size"`
+	RateGrace time.Duration `toml:"rate_grace"`
+}
+
+// DefaultConfig returns the configuration of a listener that sets nothing.
+func DefaultConfig() Config {
+	return Config{
+		Role:        MX,
+		LineEndings: Strict,
+		Grace:       30 * time.Second,
+		Limits: Limits{
+			MaxSize:                 50 << 20,
+			MaxRecipients:           1000,
+			MaxLine:                 2048,
+			MaxMessages:             1000,
+			MaxErrors:               20,
+			MaxJunk:                 100,
+			MaxReceived:             50,
+			MaxConnections:          1000,
+			TrustedReserve:          100,
+			MaxConnectionsPerClient: 50,
+			CommandTimeout:          5 * time.Minute,
+			DataTimeout:             3 * time.Minute,
+			ReplyTimeout:            time.Minute,
+			TLSTimeout:              30 * time.Second,
+			JudgeTimeout:            4 * time.Minute,
+			MinRate:                 500,
+			RateGrace:               time.Minute,
+		},
+	}
+}
+
+// Validate returns all that is wrong with c.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("listener %s: "+format, append([]any{c.Name}, args...)...))
+	}
+	if _, port, err := net.SplitHostPort(c.Address); err != nil || port == "" {
+		bad("address %q: want host:port", c.Address)
+	}
+	if err := c.Role.Validate(); err != nil {
+		bad("%w", err)
+	}
+	if _, err := mail.ParseDomain(c.Hostname); err != nil || strings.HasPrefix(c.Hostname, "[") {
+		bad("hostname %q is not a domain name", c.Hostname)
+	}
+	if (c.Certificate == "") != (c.Key == "") {
+		bad("tls_cert and tls_key belong together")
+	}
+	if err := c.LineEndings.Validate(); err != nil {
+		bad("%w", err)
+	}
+	if c.GreetPause < 0 || c.GreetPause > time.Minute {
+		bad("greet_pause %s: want 0 to 1m", c.GreetPause)
+	}
+	if c.Grace < 0 {
+		bad("grace %s is negative", c.Grace)
+	}
+	c.Limits.check(bad)
+	return errors.Join(errs...)
+}
+
+const minLine = 512 // RFC 5321 4.5.3.1.4
+
+func (l Limits) check(bad func(format string, args ...any)) {
+	for _, v := range []struct {
+		key   string
+		value int64
+	}{
+		{"max_size", l.MaxSize},
+		{"max_recipients", int64(l.MaxRecipients)},
+		{"max_messages", int64(l.MaxMessages)},
+		{"max_errors", int64(l.MaxErrors)},
+		{"max_junk", int64(l.MaxJunk)},
+		{"received_limit", int64(l.MaxReceived)},
+		{"max_connections", int64(l.MaxConnections)},
+		{"max_connections_per_client", int64(l.MaxConnectionsPerClient)},
+		{"command_timeout", int64(l.CommandTimeout)},
+		{"data_timeout", int64(l.DataTimeout)},
+		{"reply_timeout", int64(l.ReplyTimeout)},
+		{"tls_timeout", int64(l.TLSTimeout)},
+		{"judge_timeout", int64(l.JudgeTimeout)},
+		{"min_rate", l.MinRate},
+		{"rate_grace", int64(l.RateGrace)},
+	} {
+		if v.value <= 0 {
+			bad("limits.%s must be above zero", v.key)
+		}
+	}
+	if l.MaxLine < minLine || l.MaxLine > 64<<10 {
+		bad("limits.max_line %d: want %d to 65536", l.MaxLine, minLine)
+	}
+	if l.TrustedReserve < 0 || l.TrustedReserve >= l.MaxConnections {
+		bad("limits.trusted_reserve %d: want 0 to below max_connections", l.TrustedReserve)
+	}
+}

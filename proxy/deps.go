@@ -1,0 +1,60 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+
+	"gatepost/internal/mail"
+	"gatepost/proxy/spool"
+)
+
+// Deps is what a Server works with.
+type Deps struct {
+	NewHandler func() mail.Handler // one for each connection
+	Spool      *spool.Spool
+	Queue      Queue    // nil: nobody is told
+	Resolver   Resolver // nil: clients have no names
+	Stats      Stats    // nil: nothing is counted
+	Log        *slog.Logger
+}
+
+// Queue is told of messages that were committed for delivery. It must not block.
+type Queue interface{ Accepted(ids ...string) }
+
+// Resolver finds the forward-confirmed name of a client, "" for none. It
+// returns within its own time limit.
+type Resolver interface {
+	ClientName(ctx context.Context, ip netip.Addr) string
+}
+
+// Stats counts. The strings come from small closed sets.
+type Stats interface {
+	// Connection counts an accepted connection. The result is "accepted",
+	// "limit", "client_limit" or "rejected" (by the handler).
+	Connection(listener, result string)
+	// Active changes the number of open connections.
+	Active(listener string, delta int)
+	// Message counts an answered message, or a part of one that was split. The
+	// action is a mail.Action's name; the reason is "policy", or what we
+	// ourselves refused it for: "bare-cr", "bare-lf", "nul", "size", "header",
+	// "loop", "judge-timeout", "panic", "spool", "full", "gone".
+	Message(listener, action, reason string, size int64)
+	// Recipient counts the answer to a RCPT command.
+	Recipient(listener, action string)
+}
+
+type noQueue struct{}
+
+func (noQueue) Accepted(...string) {}
+
+type noNames struct{}
+
+func (noNames) ClientName(context.Context, netip.Addr) string { return "" }
+
+type noStats struct{}
+
+func (noStats) Connection(string, string)             {}
+func (noStats) Active(string, int)                    {}
+func (noStats) Message(string, string, string, int64) {}
+func (noStats) Recipient(string, string)              {}
