@@ -75,6 +75,7 @@ type Recipient struct {
 	Remote   string
 	Attempts int
 	Last     time.Time // of the last attempt
+	Relayed  bool      // Delivered to a next hop that sends no notifications (RFC 3461): they are ours
 }
 
 // Progress is what changes in the life of a message.
