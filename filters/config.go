@@ -1,0 +1,97 @@
+package filters
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"gatepost/internal/mail"
+)
+
+// Config of the Multiplexer.
+type Config struct {
+	// Collect says whether filters are stopped when the verdict is certain
+	// ("needed", the default) or heard to the end ("all"). The verdict is the
+	// same.
+	Collect Collect `toml:"collect"`
+	// Deadline is the longest that one stage may take, waiting for a free
+	// filter included. Default 4m: clients wait at least 10m for the answer to
+	// their final dot, impatient ones 5m.
+	Deadline time.Duration `toml:"deadline"`
+
+	// Hostname is ours: Authentication-Results in its name from outside are
+	// forged.
+	Hostname string `toml:"-"`
+	// OnErrorByListener replaces the OnError of every step for sessions of
+	// these listeners.
+	OnErrorByListener map[string]OnError `toml:"-"`
+}
+
+// DefaultConfig is used for keys that are not in the configuration.
+func DefaultConfig() Config {
+	return Config{Collect: CollectNeeded, Deadline: 4 * time.Minute}
+}
+
+// Collect says how many filters are heard.
+type Collect string
+
+// The words for Collect.
+const (
+	CollectNeeded Collect = "needed"
+	CollectAll    Collect = "all"
+)
+
+// Validate refuses unknown words.
+func (c Collect) Validate() error {
+	switch c {
+	case "", CollectNeeded, CollectAll:
+		return nil
+	}
+	return fmt.Errorf("collect: %q is not one of needed, all", string(c))
+}
+
+// Validate reports all that is wrong with c.
+func (c Config) Validate() error {
+	errs := []error{c.Collect.Validate()}
+	if c.Deadline < 0 {
+		errs = append(errs, errors.New("deadline: is negative"))
+	}
+	for listener, word := range c.OnErrorByListener {
+		if err := word.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("listener %s: %w", listener, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// withDefaults checks one step and fills in what it left out.
+func (s Step) withDefaults() (Step, error) {
+	if s.Name == "" || s.Filter == nil {
+		return s, errors.New("a step without name or filter")
+	}
+	if err := s.OnError.Validate(); err != nil {
+		return s, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	if s.Timeout < 0 || s.MaxConcurrent < 0 || s.Breaker.Failures < 0 || s.Breaker.Probe < 0 {
+		return s, fmt.Errorf("%s: a negative limit", s.Name)
+	}
+	if len(s.Stages) == 0 {
+		s.Stages = []mail.Stage{mail.StageMessage}
+	}
+	if s.OnError == "" {
+		s.OnError = TempFail
+	}
+	if s.Timeout == 0 {
+		s.Timeout = time.Minute
+	}
+	if s.MaxConcurrent == 0 {
+		s.MaxConcurrent = 20
+	}
+	if s.Breaker.Failures == 0 {
+		s.Breaker.Failures = 3
+	}
+	if s.Breaker.Probe == 0 {
+		s.Breaker.Probe = 2 * time.Second
+	}
+	return s, nil
+}
