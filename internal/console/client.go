@@ -1,0 +1,145 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"gatepost/proxy/spool"
+)
+
+// Client speaks to the control API of a running gateway.
+type Client struct{ http *http.Client }
+
+// NewClient makes a client for the socket at path. It connects when it is asked
+// something.
+func NewClient(path string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		d := net.Dialer{Timeout: 5 * time.Second}
+		return d.DialContext(ctx, "unix", path)
+	}
+	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
+}
+
+// Refusal is the gateway's word that something can't be done. A message that is
+// not there is spool.ErrNotFound, too.
+type Refusal struct {
+	Text  string
+	cause error
+}
+
+func (r *Refusal) Error() string { return r.Text }
+
+// Unwrap returns spool.ErrNotFound or nil.
+func (r *Refusal) Unwrap() error { return r.cause }
+
+// Status asks how the gateway is.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var s Status
+	err := c.call(ctx, http.MethodGet, "status", nil, &s)
+	return s, err
+}
+
+// Reload makes the gateway read its configuration again.
+func (c *Client) Reload(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "reload", nil, &struct{}{})
+}
+
+// List calls yield with each message until it returns an error.
+func (c *Client) List(ctx context.Context, yield func(Message) error) error {
+	resp, err := c.do(ctx, http.MethodGet, "queue", nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	dec := json.NewDecoder(resp.Body)
+	for {
+		var m Message
+		if err := dec.Decode(&m); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("console: list of the queue: %w", err)
+		}
+		if err := yield(m); err != nil {
+			return err
+		}
+	}
+}
+
+// Show describes one message.
+func (c *Client) Show(ctx context.Context, id string) (Message, error) {
+	var m Message
+	err := c.call(ctx, http.MethodGet, "queue/"+url.PathEscape(id), nil, &m)
+	return m, err
+}
+
+// Content writes a message to w.
+func (c *Client) Content(ctx context.Context, id string, w io.Writer) error {
+	resp, err := c.do(ctx, http.MethodGet, "queue/"+url.PathEscape(id)+"/content", nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return fmt.Errorf("console: content of %s: %w", id, err)
+	}
+	return nil
+}
+
+// Apply acts on messages.
+func (c *Client) Apply(ctx context.Context, action Action, req Request) (Result, error) {
+	var r Result
+	err := c.call(ctx, http.MethodPost, "queue/"+string(action), req, &r)
+	return r, err
+}
+
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	resp, err := c.do(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("console: answer to %s: %w", path, err)
+	}
+	return nil
+}
+
+// do sends a request and turns a refusal into an error.
+func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Response, error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://gatepost/v1/"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var f failure
+	if err := json.NewDecoder(resp.Body).Decode(&f); err != nil || f.Error == "" {
+		f.Error = resp.Status
+	}
+	refusal := &Refusal{Text: f.Error}
+	if resp.StatusCode == http.StatusNotFound {
+		refusal.cause = spool.ErrNotFound
+	}
+	return nil, refusal
+}

@@ -1,0 +1,190 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"gatepost/internal/mail"
+	"gatepost/proxy/spool"
+)
+
+// Status is what a running gateway says of itself.
+type Status struct {
+	Version   string         `json:"version"`
+	Hostname  string         `json:"hostname"`
+	Config    string         `json:"config"`
+	PID       int            `json:"pid"`
+	Started   time.Time      `json:"started"`
+	Reloaded  time.Time      `json:"reloaded"`
+	NotReady  string         `json:"not_ready,omitempty"`
+	Listeners []Listener     `json:"listeners"`
+	Queue     map[string]int `json:"queue"`
+}
+
+// Listener is one that is open.
+type Listener struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+}
+
+// ControlDeps is what the control API acts on.
+type ControlDeps struct {
+	Queue  Queue
+	Status func() Status
+	Reload func(context.Context) error
+	Log    *slog.Logger
+}
+
+// Control is the control API: JSON over HTTP on a unix socket that only root
+// and our own user may use.
+type Control struct {
+	deps     ControlDeps
+	path     string
+	listener net.Listener
+	server   *http.Server
+}
+
+// NewControl makes the API for a socket at path; Listen opens it.
+func NewControl(path string, deps ControlDeps) *Control {
+	c := &Control{deps: deps, path: path}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", c.status)
+	mux.HandleFunc("GET /v1/queue", c.list)
+	mux.HandleFunc("GET /v1/queue/{id}", c.show)
+	mux.HandleFunc("GET /v1/queue/{id}/content", c.content)
+	mux.HandleFunc("POST /v1/queue/{action}", c.act)
+	mux.HandleFunc("POST /v1/reload", c.reload)
+	c.server = newServer(mux, deps.Log)
+	// A large message or a long list may go to a slow terminal.
+	c.server.WriteTimeout = 10 * time.Minute
+	return c
+}
+
+// Listen opens the socket. One that a dead process left behind is replaced.
+func (c *Control) Listen() error {
+	l, err := listenUnix(c.path)
+	if err != nil {
+		return fmt.Errorf("console: control socket: %w", err)
+	}
+	c.listener = l
+	return nil
+}
+
+// Run serves until ctx ends, then gives running requests a few seconds.
+func (c *Control) Run(ctx context.Context) error {
+	if err := serve(ctx, c.server, c.listener); err != nil {
+		return fmt.Errorf("console: control socket: %w", err)
+	}
+	return nil
+}
+
+func (c *Control) status(w http.ResponseWriter, _ *http.Request) {
+	s := c.deps.Status()
+	s.Queue = make(map[string]int)
+	for m := range c.deps.Queue.List() {
+		s.Queue[m.Queue]++
+	}
+	answer(w, http.StatusOK, s)
+}
+
+// list streams one JSON object a line: the queue may be long.
+func (c *Control) list(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/jsonl")
+	enc := json.NewEncoder(w)
+	for m := range c.deps.Queue.List() {
+		if enc.Encode(m) != nil {
+			return // the client is gone
+		}
+	}
+}
+
+func (c *Control) show(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	if !mail.ValidID(id) {
+		refuse(w, errBadID)
+		return
+	}
+	m, err := c.deps.Queue.Show(id)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	answer(w, http.StatusOK, m)
+}
+
+func (c *Control) content(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	if !mail.ValidID(id) {
+		refuse(w, errBadID)
+		return
+	}
+	content, err := c.deps.Queue.Content(id)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	defer content.Close()
+	w.Header().Set("Content-Type", "message/rfc822")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if _, err := content.WriteTo(w); err != nil {
+		// The status is sent: only a cut connection tells the client that
+		// this was not all.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// maxRequest is room for a million IDs.
+const maxRequest = 32 << 20
+
+func (c *Control) act(w http.ResponseWriter, r *http.Request) {
+	action := Action(r.PathValue("action"))
+	if err := action.Validate(); err != nil {
+		answer(w, http.StatusNotFound, failure{err.Error()})
+		return
+	}
+	var req Request
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&req); err != nil {
+		answer(w, http.StatusBadRequest, failure{err.Error()})
+		return
+	}
+	answer(w, http.StatusOK, Apply(c.deps.Queue, action, req))
+}
+
+func (c *Control) reload(w http.ResponseWriter, r *http.Request) {
+	if err := c.deps.Reload(r.Context()); err != nil {
+		answer(w, http.StatusUnprocessableEntity, failure{err.Error()})
+		return
+	}
+	answer(w, http.StatusOK, struct{}{})
+}
+
+// failure is the answer to what could not be done.
+type failure struct {
+	Error string `json:"error"`
+}
+
+func refuse(w http.ResponseWriter, err error) {
+	code := http.StatusInternalServerError
+	switch {
+	case errors.Is(err, errBadID):
+		code = http.StatusBadRequest
+	case errors.Is(err, spool.ErrNotFound):
+		code = http.StatusNotFound
+	}
+	answer(w, code, failure{reason(err)})
+}
+
+func answer(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(v) // the client may be gone
+}
