@@ -1,0 +1,58 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Queue is the messages of one kind in the queue.
+type Queue struct {
+	Messages int
+	Oldest   time.Time // when the oldest was received; zero when there is none
+}
+
+// Gathered is what is asked for when somebody looks, not counted.
+type Gathered struct {
+	Queues    func() map[string]Queue
+	SpoolFree func() (bytes float64, err error)
+	Now       func() time.Time
+}
+
+// Gather adds what is asked for when somebody looks. It is called once, before
+// Handler serves.
+func (m *Metrics) Gather(g Gathered) {
+	m.registry.MustRegister(gathered{
+		Gathered: g,
+		messages: desc("queue_messages", "Messages in the queue.", "queue"),
+		oldest:   desc("queue_oldest_message_age_seconds", "Age of the oldest message in the queue.", "queue"),
+		free:     desc("spool_free_bytes", "Free bytes on the disk of the spool."),
+	})
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prefix+name, help, labels, nil)
+}
+
+type gathered struct {
+	Gathered
+	messages, oldest, free *prometheus.Desc
+}
+
+// Describe is for the registry.
+func (g gathered) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(g, ch) }
+
+// Collect is for the registry.
+func (g gathered) Collect(ch chan<- prometheus.Metric) {
+	for name, q := range g.Queues() {
+		ch <- prometheus.MustNewConstMetric(g.messages, prometheus.GaugeValue, float64(q.Messages), name)
+		age := 0.0
+		if !q.Oldest.IsZero() {
+			age = max(0, g.Now().Sub(q.Oldest).Seconds())
+		}
+		ch <- prometheus.MustNewConstMetric(g.oldest, prometheus.GaugeValue, age, name)
+	}
+	if free, err := g.SpoolFree(); err == nil {
+		ch <- prometheus.MustNewConstMetric(g.free, prometheus.GaugeValue, free)
+	}
+}
