@@ -2,25 +2,134 @@ package filters
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
+	"sync"
+	"time"
 
 	"gatepost/internal/mail"
 )
 
-// Multiplexer is one generation of filters with the policy over them.
-type Multiplexer struct{}
+// Multiplexer is one generation of filters with the policy over them. A new
+// configuration makes a new one; handlers keep the one they came from.
+type Multiplexer struct {
+	cfg    Config
+	steps  []*step
+	stages map[mail.Stage][]group
+	policy Policy
+	log    *slog.Logger
+	checks running
+}
+
+// group is steps that run side by side: neighbours that don't modify, or one
+// that does.
+type group []*step
 
 // New checks the configuration. It does no I/O and starts nothing. observer may
 // be nil.
 func New(cfg Config, steps []Step, policy Policy, observer Observer, log *slog.Logger) (*Multiplexer, error) {
-	panic("filters")
+	if cfg.Deadline == 0 {
+		cfg.Deadline = DefaultConfig().Deadline
+	}
+	if observer == nil {
+		observer = nobody{}
+	}
+	m := &Multiplexer{cfg: cfg, stages: make(map[mail.Stage][]group), policy: policy, log: log}
+	errs := []error{cfg.Validate()}
+	for _, s := range steps {
+		s, err := s.withDefaults()
+		if err == nil && slices.ContainsFunc(m.steps, func(other *step) bool { return other.Name == s.Name }) {
+			err = fmt.Errorf("%s: there are two of that name", s.Name)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		m.steps = append(m.steps, &step{
+			Step:     s,
+			breaker:  newBreaker(s.Breaker),
+			turns:    make(chan struct{}, s.MaxConcurrent),
+			checks:   &m.checks,
+			observer: observer,
+			log:      log.With("filter", s.Name),
+		})
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("filters: %w", err)
+	}
+	for stage := mail.StageConnect; stage <= mail.StageMessage; stage++ {
+		m.stages[stage] = m.groups(stage)
+	}
+	return m, nil
+}
+
+// groups arranges the steps that want to be asked at stage.
+func (m *Multiplexer) groups(stage mail.Stage) []group {
+	var groups []group
+	beside := false // the last group may take another step
+	for _, s := range m.steps {
+		if !slices.Contains(s.Stages, stage) {
+			continue
+		}
+		if beside && !s.Modifies {
+			groups[len(groups)-1] = append(groups[len(groups)-1], s)
+			continue
+		}
+		groups = append(groups, group{s})
+		beside = !s.Modifies
+	}
+	return groups
 }
 
 // Handler returns a handler for one connection.
-func (m *Multiplexer) Handler() mail.Handler { panic("filters") }
+func (m *Multiplexer) Handler() mail.Handler { return &handler{m: m} }
 
-// Run probes filters that are down, until ctx ends.
-func (m *Multiplexer) Run(ctx context.Context) error { panic("filters") }
+// Run asks the filters that are down whether they are back, until ctx ends.
+func (m *Multiplexer) Run(ctx context.Context) error {
+	var probes sync.WaitGroup
+	for _, s := range m.steps {
+		s.observer.FilterUp(s.Name, s.breaker.up())
+		if p, ok := s.Filter.(Pinger); ok {
+			probes.Go(func() { s.probe(ctx, p) })
+		}
+	}
+	probes.Wait()
+	return nil
+}
 
-// Close waits until all checks have ended, or ctx has.
-func (m *Multiplexer) Close(ctx context.Context) error { panic("filters") }
+// Close waits until all checks have ended. When ctx ends before, the error
+// names the filters that still run.
+func (m *Multiplexer) Close(ctx context.Context) error {
+	if err := m.checks.wait(ctx); err != nil {
+		return fmt.Errorf("filters: close: %w", err)
+	}
+	return nil
+}
+
+// onError is what a failure of s means for the session of tx.
+func (m *Multiplexer) onError(s *step, tx *mail.Transaction) OnError {
+	if tx.Session != nil {
+		if word := m.cfg.OnErrorByListener[tx.Session.Listener]; word != "" {
+			return word
+		}
+	}
+	return s.OnError
+}
+
+// refusal is the answer at connect while a filter is down without which the
+// operator wants no mail at all.
+func (m *Multiplexer) refusal(tx *mail.Transaction) (mail.Verdict, bool) {
+	for _, s := range m.steps {
+		if m.onError(s, tx) == Refuse && !s.breaker.admits() {
+			return refused(s.Name), true
+		}
+	}
+	return mail.Verdict{}, false
+}
+
+type nobody struct{}
+
+func (nobody) Filter(string, string, time.Duration) {}
+func (nobody) FilterUp(string, bool)                {}

@@ -1,0 +1,183 @@
+package filters
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"runtime/debug"
+	"slices"
+
+	"gatepost/internal/mail"
+)
+
+// judge asks the filters of one stage and the policy. It answers whatever
+// happens.
+func (m *Multiplexer) judge(ctx context.Context, stage mail.Stage, tx *mail.Transaction, rcpt *mail.Path) (v mail.Verdict) {
+	defer func() {
+		if p := recover(); p != nil {
+			m.log.ErrorContext(ctx, "judging panicked", "panic", fmt.Sprint(p), "stage", stage.String(), "stack", string(debug.Stack()))
+			v = unanswered("judging panicked")
+		}
+	}()
+	ctx, cancel := context.WithTimeoutCause(ctx, m.cfg.Deadline, errTimeout)
+	defer cancel()
+	h := m.newHearing(stage, tx, rcpt)
+	defer h.body.end()
+	for _, g := range m.stages[stage] {
+		if h.ask(ctx, g) {
+			break
+		}
+	}
+	tx.Findings = h.tx.Findings
+	return h.verdict()
+}
+
+// hearing is one stage of one transaction while it is judged.
+type hearing struct {
+	m        *Multiplexer
+	rcpt     *mail.Path
+	tx       *mail.Transaction // ours: as filters and policy see it
+	given    mail.Envelope     // as the client gave it
+	body     lease
+	ledger   *ledger // nil before the message
+	failures []mail.Finding
+}
+
+// newHearing takes a copy of what filters will see: a filter that ignores its
+// context may still read when the session has gone on.
+func (m *Multiplexer) newHearing(stage mail.Stage, tx *mail.Transaction, rcpt *mail.Path) *hearing {
+	view := *tx
+	h := &hearing{m: m, rcpt: rcpt, tx: &view}
+	view.Stage = stage
+	view.Findings = slices.Clone(tx.Findings)
+	view.Envelope = tx.Envelope.Clone()
+	h.given = view.Envelope
+	if tx.Session != nil {
+		session := *tx.Session
+		session.Macros = maps.Clone(session.Macros)
+		view.Session = &session
+	}
+	if rcpt != nil {
+		view.Envelope.Recipients = append(slices.Clone(view.Envelope.Recipients), *rcpt)
+	}
+	if stage == mail.StageMessage {
+		h.body.reader = tx.Message.Body()
+		h.ledger = newLedger(tx.Message.Header)
+		view.Message = mail.NewMessage(tx.Message.Header, &h.body, tx.Message.BodySize())
+		h.apply(forged(tx.Message.Header, m.cfg.Hostname))
+	}
+	return h
+}
+
+// apply makes the edits part of what the next ones see.
+func (h *hearing) apply(edits []mail.Edit) {
+	if len(edits) == 0 || h.ledger == nil {
+		return
+	}
+	h.ledger.add(edits)
+	h.tx.Envelope, h.tx.Message = mail.Apply(h.tx.Envelope, h.tx.Message, edits)
+}
+
+// ask runs a group and takes what it says into the hearing. It reports whether
+// the rest need not be heard.
+func (h *hearing) ask(ctx context.Context, g group) (enough bool) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // those that are not needed any more
+	type answer struct {
+		at int
+		outcome
+	}
+	answers := make(chan answer, len(g))
+	for i, s := range g {
+		tx := *h.tx // each has its own
+		h.m.checks.start(s.Name, func() {
+			report, err := s.ask(ctx, &tx)
+			answers <- answer{i, outcome{report, err}}
+		})
+	}
+	heard := make([]*outcome, len(g))
+	for range g {
+		a := <-answers
+		heard[a.at] = &a.outcome
+		if enough = h.enough(g, heard); enough {
+			break
+		}
+	}
+	h.take(g, heard)
+	return enough
+}
+
+// enough reports whether the verdict is certain with what was heard so far.
+func (h *hearing) enough(g group, heard []*outcome) bool {
+	if h.m.cfg.Collect == CollectAll || h.tx.Stage != mail.StageMessage {
+		return false
+	}
+	return h.settled(slices.Concat(h.tx.Findings, h.findings(g, heard)))
+}
+
+// findings returns what was heard, in the order of the steps.
+func (h *hearing) findings(g group, heard []*outcome) []mail.Finding {
+	var found []mail.Finding
+	for i, s := range g {
+		switch o := heard[i]; {
+		case o == nil:
+		case o.err != nil:
+			found = append(found, failed(s.Name, h.m.onError(s, h.tx), o.err))
+		default:
+			for _, f := range o.report.Findings {
+				f.Filter = s.Name
+				found = append(found, f)
+			}
+		}
+	}
+	return found
+}
+
+// take makes what was heard part of the hearing.
+func (h *hearing) take(g group, heard []*outcome) {
+	for _, f := range h.findings(g, heard) {
+		h.tx.Findings = append(h.tx.Findings, f)
+		if f.Name == mail.FindingFailed {
+			h.failures = append(h.failures, f)
+		}
+	}
+	for _, o := range heard {
+		if o != nil {
+			h.apply(o.report.Edits)
+		}
+	}
+}
+
+// settled reports whether nothing that could still be found changes the
+// verdict, and the verdict lets nothing through: a failure then changes
+// nothing either. Mail that would be let through is always heard to the end.
+func (h *hearing) settled(findings []mail.Finding) bool {
+	tx := h.forPolicy(findings)
+	return h.m.policy.Settled(tx, findings) && !delivers(h.m.policy.Decide(tx, h.rcpt))
+}
+
+// forPolicy is the transaction as the policy sees it.
+func (h *hearing) forPolicy(findings []mail.Finding) *mail.Transaction {
+	tx := *h.tx
+	tx.Envelope = h.given
+	tx.Findings = findings
+	return &tx
+}
+
+// verdict merges the policy's answer and the failures.
+func (h *hearing) verdict() mail.Verdict {
+	v := h.m.policy.Decide(h.forPolicy(h.tx.Findings), h.rcpt)
+	settled := h.tx.Stage == mail.StageMessage && len(h.failures) > 0 && h.settled(h.tx.Findings)
+	if !settled {
+		v = withFailures(v, h.failures)
+	}
+	if h.ledger == nil {
+		return v
+	}
+	v.Edits = h.ledger.with(v.Edits)
+	v.Recipients = slices.Clone(v.Recipients)
+	for i := range v.Recipients {
+		v.Recipients[i].Edits = h.ledger.with(v.Recipients[i].Edits)
+	}
+	return v
+}

@@ -1,0 +1,168 @@
+package filters
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"gatepost/internal/mail"
+)
+
+// pingTimeout is how long a probe may take.
+const pingTimeout = 5 * time.Second
+
+// step is a Step at work.
+type step struct {
+	Step
+	breaker  *breaker
+	turns    chan struct{} // holds one item for each running check; first come, first served
+	checks   *running
+	observer Observer
+	log      *slog.Logger
+}
+
+// ask makes one check with all that guards it: breaker, turn, timeout, panic.
+// It always returns soon after ctx ends.
+func (s *step) ask(ctx context.Context, tx *mail.Transaction) (Report, error) {
+	start := time.Now()
+	report, err := s.check(ctx, tx)
+	took := time.Since(start)
+	result := resultOf(err)
+	if errors.Is(ctx.Err(), context.Canceled) {
+		// Whatever it says now: it was told to stop.
+		result = ResultCancelled
+	}
+	s.observer.Filter(s.Name, result, took)
+	s.record(result, err)
+	if err != nil && result != ResultCancelled && result != ResultDown {
+		s.logFailure(ctx, err, took)
+	}
+	return report, err
+}
+
+// record tells the breaker. Waiting in vain for a turn is not the filter's
+// fault.
+func (s *step) record(result string, err error) {
+	if result == ResultCancelled || result == ResultDown || errors.Is(err, errNoTurn) {
+		return
+	}
+	if s.breaker.leave(err == nil) {
+		s.changed(err)
+	}
+}
+
+// changed tells that the breaker closed or tripped.
+func (s *step) changed(err error) {
+	up := s.breaker.up()
+	s.observer.FilterUp(s.Name, up)
+	if up {
+		s.log.Info("filter is back")
+		return
+	}
+	s.log.Error("filter is down", "failures", s.Breaker.Failures, "on_error", string(s.OnError), "error", err)
+}
+
+func (s *step) logFailure(ctx context.Context, err error, took time.Duration) {
+	var p *panicError
+	if errors.As(err, &p) {
+		s.log.ErrorContext(ctx, "filter panicked", "error", err, "stack", string(p.stack))
+		return
+	}
+	s.log.WarnContext(ctx, "filter could not tell", "error", err, "took", took)
+}
+
+// outcome is what a check returned.
+type outcome struct {
+	report Report
+	err    error
+}
+
+// check waits for a turn and runs the filter. One that ignores its context is
+// left behind, and keeps its turn until it ends.
+func (s *step) check(ctx context.Context, tx *mail.Transaction) (Report, error) {
+	tripped, ok := s.breaker.enter()
+	if !ok {
+		return Report{}, errDown
+	}
+	select {
+	case s.turns <- struct{}{}:
+	case <-tripped:
+		return Report{}, errDown
+	case <-ctx.Done():
+		return Report{}, fmt.Errorf("%w: %w", errNoTurn, ctx.Err())
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout, errTimeout)
+	defer cancel()
+	done := make(chan outcome, 1)
+	s.checks.start(s.Name, func() {
+		defer func() { <-s.turns }()
+		done <- s.run(ctx, tx)
+	})
+	select {
+	case o := <-done:
+		return o.report, o.err
+	case <-ctx.Done():
+		return Report{}, context.Cause(ctx)
+	}
+}
+
+// run calls the filter and turns a panic into an error.
+func (s *step) run(ctx context.Context, tx *mail.Transaction) (o outcome) {
+	defer func() {
+		if p := recover(); p != nil {
+			o = outcome{err: &panicError{value: p, stack: debug.Stack()}}
+		}
+	}()
+	report, err := s.Filter.Check(ctx, tx)
+	switch {
+	case err != nil:
+		return outcome{err: err}
+	case len(report.Edits) > 0 && !s.Modifies:
+		return outcome{err: errNoRights}
+	}
+	return outcome{report: report}
+}
+
+// probe asks a filter that is down whether it is back, until ctx ends.
+func (s *step) probe(ctx context.Context, p Pinger) {
+	tick := time.NewTicker(s.Breaker.Probe)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if s.breaker.up() {
+			continue
+		}
+		err := s.ping(ctx, p)
+		if ctx.Err() == nil && s.breaker.probed(err == nil) {
+			s.changed(nil)
+		}
+	}
+}
+
+func (s *step) ping(ctx context.Context, p Pinger) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &panicError{value: r, stack: debug.Stack()}
+			s.logFailure(ctx, err, 0)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	return p.Ping(ctx)
+}
+
+// panicError is a recovered panic.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string        { return fmt.Sprintf("panic: %v", e.value) }
+func (e *panicError) Is(target error) bool { return target == errPanic }
