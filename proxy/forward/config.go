@@ -1,0 +1,145 @@
+package forward
+
+import (
+	"cmp"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"gatepost/internal/mail"
+)
+
+// Config says where mail goes.
+type Config struct {
+	// Hostname is what we call ourselves in EHLO.
+	Hostname string `toml:"-"`
+	// RootCAs verify a next hop's certificate where a route says "verify";
+	// nil: the system's.
+	RootCAs *x509.CertPool `toml:"-"`
+	// Routes by what they are for, the most specific wins:
+	// "user@example.com" (one address), "example.com" (exactly this domain),
+	// ".example.com" (what lies below it), "." (everything else).
+	// "postmaster" is the address without a domain.
+	Routes map[string]Route `toml:"route"`
+}
+
+// Route is the next hop of some mail. A zero in any field but To is its default.
+type Route struct {
+	// To names the hosts in order: "smtp://host:port" (port 25),
+	// "lmtp://host:port" (port 24), "lmtp+unix:///path". A host may be an
+	// address, an IPv6 one in brackets. There is no MX look-up.
+	To []string `toml:"to"`
+	// TLS is none, opportunistic, required or verify. Default: opportunistic.
+	TLS TLS `toml:"tls"`
+	// MaxConnections to each host at a time. Default: 20.
+	MaxConnections int `toml:"max_connections"`
+	// MaxMessages over one connection. Default: 100.
+	MaxMessages int `toml:"max_messages"`
+	// ConnectTimeout for the connection, and once more for the TLS handshake.
+	// Default: 30s.
+	ConnectTimeout time.Duration `toml:"connect_timeout"`
+	// CommandTimeout for the answer to each command, and for the greeting.
+	// Default: 5m.
+	CommandTimeout time.Duration `toml:"command_timeout"`
+	// DataTimeout for the answer to a message. Default: 10m.
+	DataTimeout time.Duration `toml:"data_timeout"`
+	// WriteTimeout for the next hop to take 64 kB of a message. Default: 3m.
+	WriteTimeout time.Duration `toml:"write_timeout"`
+	// IdleTimeout is how long a connection is kept for the next message.
+	// Default: 30s.
+	IdleTimeout time.Duration `toml:"idle_timeout"`
+}
+
+// TLS is how much a route cares for encryption.
+type TLS string
+
+// The TLS policies.
+const (
+	TLSNone          TLS = "none"          // never
+	TLSOpportunistic TLS = "opportunistic" // where it works; no certificate is checked
+	TLSRequired      TLS = "required"      // or not at all; no certificate is checked
+	TLSVerify        TLS = "verify"        // and the certificate must fit the host
+)
+
+// Validate reports a policy that there is not.
+func (t TLS) Validate() error {
+	switch t {
+	case "", TLSNone, TLSOpportunistic, TLSRequired, TLSVerify:
+		return nil
+	}
+	return fmt.Errorf("tls %q: want none, opportunistic, required or verify", string(t))
+}
+
+// DefaultConfig has no routes.
+func DefaultConfig() Config { return Config{Routes: map[string]Route{}} }
+
+// DefaultRoute has the default of every field but To.
+func DefaultRoute() Route {
+	return Route{
+		TLS:            TLSOpportunistic,
+		MaxConnections: 20,
+		MaxMessages:    100,
+		ConnectTimeout: 30 * time.Second,
+		CommandTimeout: 5 * time.Minute,
+		DataTimeout:    10 * time.Minute,
+		WriteTimeout:   3 * time.Minute,
+		IdleTimeout:    30 * time.Second,
+	}
+}
+
+// Validate reports all that is wrong, each with the key of its route.
+func (c Config) Validate() error {
+	_, err := newTable(c)
+	return err
+}
+
+func (c Config) checkHostname() error {
+	if _, err := mail.ParseDomain(c.Hostname); err != nil {
+		return fmt.Errorf("forward: hostname %q: %w", c.Hostname, err)
+	}
+	return nil
+}
+
+// settings are what a Route says of each of its hosts, defaults filled in.
+type settings struct {
+	tls                                 TLS
+	maxConnections, maxMessages         int
+	connect, command, data, write, idle time.Duration
+}
+
+func (r Route) settings() (settings, error) {
+	d := DefaultRoute()
+	errs := []error{r.TLS.Validate()}
+	for _, v := range []struct {
+		name     string
+		negative bool
+	}{
+		{"max_connections", r.MaxConnections < 0},
+		{"max_messages", r.MaxMessages < 0},
+		{"connect_timeout", r.ConnectTimeout < 0},
+		{"command_timeout", r.CommandTimeout < 0},
+		{"data_timeout", r.DataTimeout < 0},
+		{"write_timeout", r.WriteTimeout < 0},
+		{"idle_timeout", r.IdleTimeout < 0},
+	} {
+		if v.negative {
+			errs = append(errs, fmt.Errorf("%s: negative", v.name))
+		}
+	}
+	return settings{
+		tls:            cmp.Or(r.TLS, d.TLS),
+		maxConnections: cmp.Or(r.MaxConnections, d.MaxConnections),
+		maxMessages:    cmp.Or(r.MaxMessages, d.MaxMessages),
+		connect:        cmp.Or(r.ConnectTimeout, d.ConnectTimeout),
+		command:        cmp.Or(r.CommandTimeout, d.CommandTimeout),
+		data:           cmp.Or(r.DataTimeout, d.DataTimeout),
+		write:          cmp.Or(r.WriteTimeout, d.WriteTimeout),
+		idle:           cmp.Or(r.IdleTimeout, d.IdleTimeout),
+	}, errors.Join(errs...)
+}
+
+// keys are the keys of the routes, sorted, so that errors have an order.
+func (c Config) keys() []string { return slices.Sorted(maps.Keys(c.Routes)) }

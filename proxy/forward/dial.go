@@ -1,0 +1,165 @@
+package forward
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"net"
+	"strings"
+	"time"
+)
+
+// connect opens a connection, as far as MAIL. Where encryption is wanted but
+// not demanded and the handshake fails, it is tried again in clear.
+func (h *host) connect(ctx context.Context) (*conn, *failure) {
+	c, failed := h.open(ctx, h.tls != TLSNone)
+	if failed != nil && failed.tls && h.tls == TLSOpportunistic && ctx.Err() == nil {
+		c, failed = h.open(ctx, false)
+	}
+	if failed != nil && ctx.Err() != nil {
+		return nil, interrupted()
+	}
+	return c, failed
+}
+
+func (h *host) open(ctx context.Context, encrypt bool) (*conn, *failure) {
+	dialer := net.Dialer{Timeout: h.settings.connect}
+	raw, err := dialer.DialContext(ctx, h.network, h.address())
+	if err != nil {
+		return nil, noConnection(h.endpoint, err)
+	}
+	c := &conn{host: h, link: &link{
+		raw: raw, conn: raw,
+		in:       bufio.NewReaderSize(raw, maxReplyLine),
+		remote:   h.remote(raw),
+		patience: h.write,
+	}}
+	stop := context.AfterFunc(ctx, c.abort)
+	defer stop()
+	failed := c.greet(ctx, encrypt)
+	if failed == nil {
+		failed = c.choose()
+	}
+	if failed != nil {
+		c.abort()
+		failed.remote = c.remote
+		return nil, failed
+	}
+	return c, nil
+}
+
+// remote names a connected host: "name[address]:port".
+func (h *host) remote(raw net.Conn) string {
+	addr, ok := raw.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return h.name
+	}
+	return h.name + "[" + addr.AddrPort().Addr().Unmap().String() + "]:" + h.port
+}
+
+// greet reads the greeting, says hello, and encrypts.
+func (c *conn) greet(ctx context.Context, encrypt bool) *failure {
+	r, err := c.reply(c.host.command)
+	if err != nil {
+		return broken("waiting for the greeting", err)
+	}
+	if r.Code/100 != 2 {
+		return turnedAway(r)
+	}
+	if failed := c.hello(); failed != nil || !encrypt {
+		return failed
+	}
+	return c.startTLS(ctx)
+}
+
+// hello says EHLO, and HELO to whom does not know that (RFC 5321 3.2).
+func (c *conn) hello() *failure {
+	c.ext = extensions{}
+	verb := "EHLO "
+	if c.host.lmtp {
+		verb = "LHLO " // RFC 2033 4.1
+	}
+	r, err := c.ask(verb+c.host.hostname, c.host.command)
+	if err == nil && r.Code/100 == 5 && !c.host.lmtp {
+		r, err = c.ask("HELO "+c.host.hostname, c.host.command)
+		r.Text, _, _ = strings.Cut(r.Text, "\n") // HELO offers nothing
+	}
+	if err != nil {
+		return broken("saying hello", err)
+	}
+	if r.Code/100 != 2 {
+		return turnedAway(r)
+	}
+	c.ext = parseExtensions(r.Text)
+	return nil
+}
+
+// startTLS encrypts (RFC 3207), or returns nil where the policy is content to
+// go on in clear.
+func (c *conn) startTLS(ctx context.Context) *failure {
+	must := c.host.tls != TLSOpportunistic
+	if !c.ext.startTLS {
+		if must {
+			return noTLS("7.4", "TLS is required, but was not offered")
+		}
+		return nil
+	}
+	r, err := c.ask("STARTTLS", c.host.command)
+	switch {
+	case err != nil:
+		return broken("waiting for the answer to STARTTLS", err)
+	case r.Code == 421:
+		return hungUp(r)
+	case r.Code != 220 && must:
+		return noTLS("7.4", "TLS is required, but STARTTLS was refused: %s", r)
+	case r.Code != 220:
+		return nil
+	case c.in.Buffered() > 0:
+		// Somebody on the way wants these to be read as if they had come
+		// encrypted (CVE-2021-38371).
+		return noTLS("7.5", "data behind the answer to STARTTLS")
+	}
+	tc := tls.Client(c.raw, c.host.tlsConfig)
+	if err := c.raw.SetDeadline(time.Now().Add(c.host.settings.connect)); err != nil {
+		return broken("starting TLS", err)
+	}
+	if err := tc.HandshakeContext(ctx); err != nil {
+		failed := noTLS("7.5", "TLS handshake: %s", reason(err))
+		failed.tls = true
+		return failed
+	}
+	c.conn = tc
+	c.in.Reset(tc)
+	c.tls = strings.Replace(tls.VersionName(tc.ConnectionState().Version), "TLS ", "TLSv", 1)
+	return c.hello() // RFC 3207 4.2: forget what was said in clear
+}
+
+// newTLSConfig is how a host is met. Where nobody could tell a certificate from
+// a forged one, the oldest version still hides more than clear text would.
+func newTLSConfig(e endpoint, s settings, cfg Config) *tls.Config {
+	c := &tls.Config{
+		ServerName:         e.name,
+		RootCAs:            cfg.RootCAs,
+		InsecureSkipVerify: s.tls != TLSVerify,
+		MinVersion:         tls.VersionTLS12,
+		ClientSessionCache: tls.NewLRUClientSessionCache(4),
+	}
+	if s.tls == TLSOpportunistic {
+		c.MinVersion = tls.VersionTLS10
+	}
+	return c
+}
+
+// choose picks who speaks on a connection from here on.
+func (c *conn) choose() *failure {
+	if !c.host.lmtp {
+		c.sender = &smtpSender{link: c.link, host: c.host}
+		return nil
+	}
+	var err error
+	c.sender, err = newLMTPSender(c.link, c.host)
+	if err != nil {
+		return broken("saying hello", err)
+	}
+	return nil
+}

@@ -1,0 +1,237 @@
+package forward
+
+import (
+	"context"
+	"crypto/tls"
+	"slices"
+	"sync"
+	"time"
+)
+
+// host is one place to deliver to, with the connections that are kept to it.
+type host struct {
+	endpoint
+	settings
+	hostname  string // ours
+	tlsConfig *tls.Config
+	slots     chan struct{} // one for each delivery under way
+
+	mu     sync.Mutex
+	idle   []*conn // the latest last
+	closed bool
+	failed time.Time      // of the last failure; zero when all is well
+	timers sync.WaitGroup // one for each idle connection
+}
+
+func newHost(e endpoint, s settings, cfg Config) *host {
+	return &host{
+		endpoint:  e,
+		settings:  s,
+		hostname:  cfg.Hostname,
+		tlsConfig: newTLSConfig(e, s, cfg),
+		slots:     make(chan struct{}, s.maxConnections),
+	}
+}
+
+// conn is a connection between two messages, or during one.
+type conn struct {
+	*link
+	host     *host
+	sender   sender
+	messages int
+	timer    *time.Timer // while idle
+}
+
+// sender speaks a protocol on a connection.
+type sender interface {
+	// send settles the recipients of t that are not settled yet. After a
+	// failure the connection is of no more use, and those that are left are
+	// deferred.
+	send(t *transaction) *failure
+	// clean reports whether another transaction may follow.
+	clean() bool
+	quit()
+}
+
+// penalty is how long a host that failed is asked last.
+const penalty = time.Minute
+
+// byHealth puts the hosts that failed just now behind the others.
+func byHealth(hosts []*host) []*host {
+	if len(hosts) < 2 {
+		return hosts
+	}
+	var well, ill []*host
+	for _, h := range hosts {
+		if h.ill() {
+			ill = append(ill, h)
+		} else {
+			well = append(well, h)
+		}
+	}
+	return append(well, ill...)
+}
+
+func (h *host) ill() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.failed.IsZero() && time.Since(h.failed) < penalty
+}
+
+func (h *host) judge(failed *failure) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case failed == nil:
+		h.failed = time.Time{}
+	case !failed.ours:
+		h.failed = time.Now()
+	}
+}
+
+// deliver runs a transaction over a connection of its own or a kept one.
+func (h *host) deliver(ctx context.Context, t *transaction) *failure {
+	select {
+	case h.slots <- struct{}{}:
+		defer func() { <-h.slots }()
+	case <-ctx.Done():
+		return interrupted()
+	}
+	failed := h.try(ctx, t)
+	h.judge(failed)
+	return failed
+}
+
+// try uses a kept connection where there is one. That it is dead may show only
+// now: then nothing was accepted yet, and a new one is the same attempt.
+func (h *host) try(ctx context.Context, t *transaction) *failure {
+	if c := h.take(); c != nil {
+		failed := c.run(ctx, t)
+		if failed == nil || failed.ours || t.begun {
+			return failed
+		}
+		h.drop() // the others are as old
+	}
+	c, failed := h.connect(ctx)
+	if failed != nil {
+		return failed
+	}
+	return c.run(ctx, t)
+}
+
+// run runs one transaction and keeps the connection if it can.
+func (c *conn) run(ctx context.Context, t *transaction) (failed *failure) {
+	done := false
+	defer func() {
+		if !done { // a panic
+			c.abort()
+		}
+	}()
+	stop := context.AfterFunc(ctx, c.abort)
+	t.begin(c.link)
+	failed = c.sender.send(t)
+	done = true
+	interfered := !stop()
+	switch {
+	case failed != nil:
+		c.abort()
+		if interfered {
+			failed = interrupted()
+		}
+		failed.remote = c.remote
+	case interfered || !c.sender.clean():
+		c.abort()
+	default:
+		c.host.keep(c)
+	}
+	return failed
+}
+
+// keep puts a connection aside for the next message.
+func (h *host) keep(c *conn) {
+	c.messages++
+	h.mu.Lock()
+	if h.closed || c.messages >= h.maxMessages {
+		h.mu.Unlock()
+		c.sender.quit()
+		return
+	}
+	defer h.mu.Unlock()
+	h.timers.Add(1)
+	c.timer = time.AfterFunc(h.settings.idle, func() {
+		defer h.timers.Done()
+		if h.forget(c) {
+			c.sender.quit()
+		}
+	})
+	h.idle = append(h.idle, c)
+}
+
+// forget takes an idle connection out, and reports whether it was there.
+func (h *host) forget(c *conn) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := slices.Index(h.idle, c)
+	if i < 0 {
+		return false
+	}
+	h.idle = slices.Delete(h.idle, i, i+1)
+	return true
+}
+
+// take returns a kept connection that is still alive, nil when there is none.
+func (h *host) take() *conn {
+	for {
+		h.mu.Lock()
+		n := len(h.idle) - 1
+		if n < 0 {
+			h.mu.Unlock()
+			return nil
+		}
+		c := h.idle[n]
+		h.idle = slices.Delete(h.idle, n, n+1)
+		h.mu.Unlock()
+		h.disarm(c)
+		if c.quiet() {
+			return c
+		}
+		c.abort()
+	}
+}
+
+func (h *host) disarm(c *conn) {
+	if c.timer.Stop() {
+		h.timers.Done()
+	}
+}
+
+// drop closes what is kept, without a word.
+func (h *host) drop() {
+	for _, c := range h.empty() {
+		c.abort()
+	}
+}
+
+func (h *host) empty() []*conn {
+	h.mu.Lock()
+	idle := h.idle
+	h.idle = nil
+	h.mu.Unlock()
+	for _, c := range idle {
+		h.disarm(c)
+	}
+	return idle
+}
+
+// close says good-bye on what is kept and keeps nothing from now on.
+func (h *host) close() {
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, c := range h.empty() {
+		wg.Go(c.sender.quit)
+	}
+	wg.Wait()
+	h.timers.Wait()
+}
