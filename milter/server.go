@@ -1,0 +1,118 @@
+package milter
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"gatepost/internal/mail"
+)
+
+// Draft keeps the content of a message while it is judged.
+type Draft interface {
+	io.Writer
+	io.ReaderAt
+	Size() int64
+	Discard()
+}
+
+// Deps is what a server works with.
+type Deps struct {
+	NewHandler func() mail.Handler
+	NewDraft   func(id string) Draft
+	Log        *slog.Logger
+}
+
+// Server answers the MTAs of one socket.
+type Server struct {
+	cfg  Config
+	deps Deps
+	ln   net.Listener
+}
+
+// New checks the configuration. It opens nothing.
+func New(cfg Config, deps Deps) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Server{cfg: cfg, deps: deps}, nil
+}
+
+// Listen opens the socket.
+func (s *Server) Listen() error {
+	ln, err := s.cfg.listen()
+	s.ln = ln
+	return err
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() net.Addr { return s.ln.Addr() }
+
+// Run answers until ctx ends, and returns when all its sessions have. Sessions
+// between two messages end at once; one that judges is cut, and the MTA does
+// what it was told to do without us (F=T, milter_default_action).
+func (s *Server) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	stop := context.AfterFunc(ctx, func() { s.ln.Close() })
+	defer stop()
+	slots := make(chan struct{}, s.cfg.MaxConnections)
+	for wait := time.Duration(0); ; {
+		c, err := s.ln.Accept()
+		if ctx.Err() != nil {
+			if err == nil {
+				c.Close()
+			}
+			return nil
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		if err != nil {
+			// Out of file descriptors, most likely: the port must survive it.
+			wait = min(max(2*wait, 10*time.Millisecond), time.Second)
+			s.deps.Log.Error("milter accept", "listener", s.cfg.Name, "err", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait):
+			}
+			continue
+		}
+		wait = 0
+		select {
+		case slots <- struct{}{}:
+		default:
+			s.deps.Log.Warn("milter connection refused", "listener", s.cfg.Name, "reason", "max_connections reached")
+			c.Close()
+			continue
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			s.serve(ctx, c)
+		})
+	}
+}
+
+// serve is one connection of an MTA.
+func (s *Server) serve(ctx context.Context, c net.Conn) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
+	defer c.Close()
+	ses := newSession(s, c)
+	defer ses.end()
+	defer func() {
+		if p := recover(); p != nil {
+			s.deps.Log.Error("milter session panicked", "listener", s.cfg.Name, "panic", p, "stack", stack())
+		}
+	}()
+	err := ses.run(ctx)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, io.EOF) {
+		s.deps.Log.Warn("milter connection ended", "listener", s.cfg.Name, "mta", ses.mta(), "err", err)
+	}
+}

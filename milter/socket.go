@@ -1,0 +1,157 @@
+package milter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// ParseSocket reads a socket in any spelling that sendmail and Postfix use:
+// unix:/path, local:/path, /path, inet:port@host, inet6:port@host, and
+// Postfix's inet:host:port. It returns what net.Listen and net.Dial want.
+func ParseSocket(s string) (network, address string, err error) {
+	kind, rest, ok := strings.Cut(s, ":")
+	if strings.HasPrefix(s, "/") {
+		kind, rest, ok = "unix", s, true
+	}
+	if !ok || rest == "" {
+		return "", "", fmt.Errorf("socket %q: want unix:/path, inet:port@host or inet6:port@host", s)
+	}
+	switch kind {
+	case "unix", "local":
+		if !strings.HasPrefix(rest, "/") {
+			return "", "", fmt.Errorf("socket %q: the path must be absolute", s)
+		}
+		if len(rest) > 107 { // sun_path of unix(7)
+			return "", "", fmt.Errorf("socket %q: the path is longer than 107 octets", s)
+		}
+		return "unix", rest, nil
+	case "inet", "inet6":
+		network = map[string]string{"inet": "tcp4", "inet6": "tcp6"}[kind]
+		port, host, ok := strings.Cut(rest, "@")
+		if !ok { // Postfix: host:port
+			i := strings.LastIndexByte(rest, ':')
+			if i < 0 {
+				return "", "", fmt.Errorf("socket %q: want %s:port@host", s, kind)
+			}
+			host, port = rest[:i], rest[i+1:]
+		}
+		if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+			return "", "", fmt.Errorf("socket %q: %q is no port", s, port)
+		}
+		return network, net.JoinHostPort(strings.Trim(host, "[]"), port), nil
+	}
+	return "", "", fmt.Errorf("socket %q: unknown kind %q; want unix, local, inet or inet6", s, kind)
+}
+
+// listen opens the configured socket. A unix socket that nobody listens on is
+// replaced; anything else in its place is left alone and an error.
+func (c Config) listen() (net.Listener, error) {
+	network, address, err := ParseSocket(c.Socket)
+	if err != nil {
+		return nil, err
+	}
+	if network != "unix" {
+		return net.Listen(network, address)
+	}
+	if err := removeStale(address); err != nil {
+		return nil, err
+	}
+	// The mode must be right from the first moment on: bind(2) takes it from
+	// the umask, which belongs to the whole process. So the socket is made
+	// under another name in the same directory, which nobody looks for, and
+	// renamed when it is as it should be.
+	made := address + ".new"
+	_ = os.Remove(made)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: made, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	if err := errors.Join(c.own(made), os.Rename(made, address)); err != nil {
+		l.Close()
+		_ = os.Remove(made)
+		return nil, fmt.Errorf("socket %s: %w", address, err)
+	}
+	return &unixListener{UnixListener: l, path: address}, nil
+}
+
+// unixListener removes its file when it is closed.
+type unixListener struct {
+	*net.UnixListener
+	path string
+}
+
+func (l *unixListener) Close() error {
+	return errors.Join(os.Remove(l.path), l.UnixListener.Close())
+}
+
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("socket %s: something that is no socket stands there; move it away", path)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	c, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+	if err == nil {
+		c.Close()
+		return fmt.Errorf("socket %s: another program listens on it", path)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("socket %s: is anybody listening? %w", path, err)
+	}
+	return os.Remove(path)
+}
+
+// own sets owner, group and mode of the socket.
+func (c Config) own(path string) error {
+	mode, err := c.mode()
+	if err != nil {
+		return err
+	}
+	uid, gid := -1, -1
+	if c.Owner != "" {
+		u, err := user.Lookup(c.Owner)
+		if err != nil {
+			return err
+		}
+		uid, _ = strconv.Atoi(u.Uid)
+	}
+	if c.Group != "" {
+		g, err := user.LookupGroup(c.Group)
+		if err != nil {
+			return err
+		}
+		gid, _ = strconv.Atoi(g.Gid)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		return err
+	}
+	return os.Lchown(path, uid, gid)
+}
+
+func (c Config) mode() (fs.FileMode, error) {
+	if c.Mode == "" {
+		return 0o660, nil
+	}
+	n, err := strconv.ParseUint(c.Mode, 8, 32)
+	if err != nil || n > 0o777 {
+		return 0, fmt.Errorf("mode %q: want an octal number such as \"0660\"", c.Mode)
+	}
+	return fs.FileMode(n), nil
+}
