@@ -1,0 +1,142 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"gatepost/internal/mail"
+)
+
+// Config is the sections [relay] and [policy].
+type Config struct {
+	Relay  Relay  `toml:"relay"`
+	Policy Policy `toml:"policy"`
+
+	// Hostname is ours, for X-Virus-Scanned.
+	Hostname string `toml:"-"`
+	// Routed reports whether there is a next hop for a recipient; nil means
+	// that there always is. It is asked while a client waits: no I/O.
+	Routed func(mail.Address) bool `toml:"-"`
+}
+
+// Relay says for whom mail is passed on. All of it is empty by default: then
+// nothing is.
+type Relay struct {
+	// Domains are the recipients' domains that are ours to pass on:
+	// "example.com" is that domain alone, ".example.com" all domains below it,
+	// "file:/path" a list of both, one a line, with # comments. Unlike in
+	// sendmail's relay-domains a plain name does not include its subdomains,
+	// and says nothing of clients.
+	Domains []string `toml:"domains"`
+	// Networks are the clients that may send to anyone.
+	Networks []netip.Prefix `toml:"networks"`
+	// Access is the path of an access map in sendmail's text format.
+	Access string `toml:"access"`
+}
+
+// Policy says what becomes of a message, and for whom something else does.
+type Policy struct {
+	Limits
+	// For overrides single limits for a recipient "user@example.com", a domain
+	// "example.com", or all domains below one ".example.com". Each limit is
+	// taken from the most specific of them that sets it.
+	For map[string]Limits `toml:"for"`
+}
+
+// Limits are thresholds of the spam score (reached means "at least") and what
+// is done with what the scanners found. A threshold that is not set is off.
+type Limits struct {
+	Tag        *float64        `toml:"tag"`        // deliver with X-Spam-Flag: YES; default 5
+	Quarantine *float64        `toml:"quarantine"` // hold; default 10
+	Reject     *float64        `toml:"reject"`     // refuse in the session; default 15
+	Virus      VirusAction     `toml:"virus"`      // default "reject"
+	Unscanned  UnscannedAction `toml:"unscanned"`  // default "quarantine"
+}
+
+// VirusAction is what is done with a message that holds a virus.
+type VirusAction string
+
+// The values of policy.virus.
+const (
+	VirusReject     VirusAction = "reject"     // refuse in the session
+	VirusQuarantine VirusAction = "quarantine" // accept and hold
+	VirusDiscard    VirusAction = "discard"    // accept and drop; nobody is told
+)
+
+// Validate refuses unknown words.
+func (a VirusAction) Validate() error {
+	return oneOf(a, VirusReject, VirusQuarantine, VirusDiscard)
+}
+
+// UnscannedAction is what is done with a message that a scanner could not look
+// into, an encrypted archive for one.
+type UnscannedAction string
+
+// The values of policy.unscanned.
+const (
+	UnscannedQuarantine UnscannedAction = "quarantine" // accept and hold
+	UnscannedContinue   UnscannedAction = "continue"   // let it pass
+	UnscannedTag        UnscannedAction = "tag"        // let it pass with X-Virus-Status: Not scanned
+	UnscannedTempFail   UnscannedAction = "tempfail"   // answer 451
+	UnscannedReject     UnscannedAction = "reject"     // refuse in the session
+)
+
+// Validate refuses unknown words.
+func (a UnscannedAction) Validate() error {
+	return oneOf(a, UnscannedQuarantine, UnscannedContinue, UnscannedTag, UnscannedTempFail, UnscannedReject)
+}
+
+func oneOf[T ~string](got T, allowed ...T) error {
+	if slices.Contains(allowed, got) {
+		return nil
+	}
+	words := make([]string, len(allowed))
+	for i, w := range allowed {
+		words[i] = fmt.Sprintf("%q", string(w))
+	}
+	return fmt.Errorf("%q is unknown; write one of %s", string(got), strings.Join(words, ", "))
+}
+
+// DefaultConfig relays nothing and has the thresholds 5, 10 and 15.
+func DefaultConfig() Config {
+	tag, quarantine, reject := 5.0, 10.0, 15.0
+	return Config{Policy: Policy{Limits: Limits{
+		Tag: &tag, Quarantine: &quarantine, Reject: &reject,
+		Virus: VirusReject, Unscanned: UnscannedQuarantine,
+	}}}
+}
+
+// Validate checks what can be checked without reading a file.
+func (c Config) Validate() error {
+	_, errDomains := newDomains(c.Relay.Domains, nil)
+	_, errLimits := newLimits(c.Policy)
+	return errors.Join(errDomains, errLimits)
+}
+
+// check names each mistake in limits of which some may be unset.
+func (l Limits) check(where string) error {
+	var errs []error
+	for _, t := range []struct {
+		key   string
+		value *float64
+	}{{"tag", l.Tag}, {"quarantine", l.Quarantine}, {"reject", l.Reject}} {
+		if t.value != nil && math.IsNaN(*t.value) {
+			errs = append(errs, fmt.Errorf("%s.%s: is not a number", where, t.key))
+		}
+	}
+	if l.Virus != "" {
+		if err := l.Virus.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("%s.virus: %w", where, err))
+		}
+	}
+	if l.Unscanned != "" {
+		if err := l.Unscanned.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("%s.unscanned: %w", where, err))
+		}
+	}
+	return errors.Join(errs...)
+}

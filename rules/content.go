@@ -1,0 +1,270 @@
+package rules
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gatepost/internal/mail"
+)
+
+// evidence is what the findings amount to.
+type evidence struct {
+	infected  bool
+	virus     string // the first one's name
+	unscanned bool
+	why       string // not scanned
+	scanned   bool   // some virus scanner saw all of it
+	scored    bool
+	score     float64
+	broken    string // why the score means nothing
+}
+
+func weigh(findings []mail.Finding) evidence {
+	var e evidence
+	for _, f := range findings {
+		switch f.Name {
+		case mail.FindingVirus:
+			if !e.infected {
+				e.infected, e.virus = true, plain(f.Value, "unknown")
+			}
+		case mail.FindingNotScanned:
+			if !e.unscanned {
+				e.unscanned, e.why = true, plain(f.Filter+": "+f.Value, "unknown")
+			}
+		case mail.FindingClean:
+			e.scanned = true
+		}
+		if f.Name == mail.FindingSpamScore || f.Score != 0 {
+			e.scored = true
+		}
+		if math.IsNaN(f.Score) || math.IsInf(f.Score, 0) {
+			e.broken = plain(f.Filter, "a filter") + " gave a score that is no number"
+		}
+		e.score += f.Score
+	}
+	// Sums of decimals miss their threshold by the last bit; no scanner gives
+	// more than three places. The header shows the number that was compared.
+	e.score = math.Round(e.score*1000) / 1000
+	return e
+}
+
+// outcome is what becomes of the message for one recipient. Two that are equal
+// need one copy.
+type outcome struct {
+	action mail.Action
+	reply  mail.Reply
+	reason string
+	marks  marks
+}
+
+// marks is what our header fields say that may differ between recipients.
+type marks struct {
+	tagged    bool
+	required  float64
+	unscanned bool
+}
+
+// message judges the content for each recipient.
+func (s *Set) message(tx *mail.Transaction) mail.Verdict {
+	e := weigh(tx.Findings)
+	outcomes := settle(s.outcomes(tx, e))
+	edits := make(map[marks][]mail.Edit)
+	verdict := func(o outcome) mail.Verdict {
+		v := mail.Verdict{Action: o.action, Reply: o.reply, Reason: o.reason}
+		if o.action.Delivers() || o.action == mail.Quarantine {
+			if edits[o.marks] == nil {
+				edits[o.marks] = s.fields(tx, e, o.marks)
+			}
+			v.Edits = edits[o.marks]
+		}
+		return v
+	}
+	strongest := slices.MaxFunc(outcomes, func(a, b outcome) int { return int(a.action - b.action) })
+	v := verdict(strongest)
+	if !allEqual(outcomes) {
+		for _, o := range outcomes {
+			v.Recipients = append(v.Recipients, verdict(o))
+		}
+	}
+	return v
+}
+
+func allEqual(outcomes []outcome) bool {
+	return !slices.ContainsFunc(outcomes, func(o outcome) bool { return o != outcomes[0] })
+}
+
+// outcomes judges for each recipient by itself; a message without any has one
+// outcome.
+func (s *Set) outcomes(tx *mail.Transaction, e evidence) []outcome {
+	client, _ := s.clientHit(tx.Session)
+	sender, _ := s.senderHit(tx.Envelope.Sender.Address)
+	if len(tx.Envelope.Recipients) == 0 {
+		return []outcome{s.limits.base.judge(e).with(client, sender)}
+	}
+	list := make([]outcome, len(tx.Envelope.Recipients))
+	for i, r := range tx.Envelope.Recipients {
+		to, _ := s.recipientHit(r.Address)
+		list[i] = s.limits.find(r.Address).judge(e).with(client, sender, to)
+	}
+	return list
+}
+
+// with adds what the access map says. It comes before content: what is to be
+// dropped is dropped, whatever is in it. To hold yields to a refusal, and is
+// stronger than a virus policy that drops.
+func (o outcome) with(hits ...hit) outcome {
+	for _, h := range hits {
+		if h.says == saysDiscard {
+			return outcome{action: mail.Discard, reason: h.String()}
+		}
+	}
+	for _, h := range hits {
+		if h.says == saysQuarantine && o.action < mail.Quarantine {
+			o.action, o.reason = mail.Quarantine, h.String()
+		}
+	}
+	return o
+}
+
+// judge applies one recipient's limits. A virus decides alone, so that the
+// verdict does not hang on what other filters had the time to say.
+func (l limits) judge(e evidence) outcome {
+	m := marks{}
+	if e.scored && e.broken == "" {
+		m = marks{tagged: e.score >= l.tag, required: l.tag}
+	}
+	switch {
+	case e.infected:
+		return l.judgeVirus(e, m)
+	case e.broken != "":
+		return outcome{
+			action: mail.TempFail,
+			reply:  mail.Reply{Code: 451, Detail: "3.0", Text: "The message could not be judged; please try again later"},
+			reason: e.broken,
+		}
+	}
+	stronger, other := l.judgeUnscanned(e, m), l.judgeScore(e, m)
+	other.marks = stronger.marks
+	if other.action > stronger.action {
+		stronger, other = other, stronger
+	}
+	if other.action == stronger.action {
+		stronger.reason = joinReasons(stronger.reason, other.reason)
+	}
+	return stronger
+}
+
+func joinReasons(a, b string) string {
+	if a != "" && b != "" {
+		a += "; "
+	}
+	return a + b
+}
+
+func (l limits) judgeVirus(e evidence, m marks) outcome {
+	o := outcome{reason: "virus " + e.virus + l.of}
+	switch l.virus {
+	case VirusQuarantine:
+		o.action, o.marks = mail.Quarantine, m
+	case VirusDiscard:
+		o.action = mail.Discard
+	default:
+		o.action = mail.Reject
+		o.reply = mail.Reply{Code: 554, Detail: "7.1", Text: "Message refused: virus found: " + e.virus}
+	}
+	return o
+}
+
+func (l limits) judgeUnscanned(e evidence, m marks) outcome {
+	if !e.unscanned {
+		return outcome{action: mail.Accept, marks: m}
+	}
+	o := outcome{action: mail.Accept, reason: "not scanned: " + e.why + l.of, marks: m}
+	switch l.unscanned {
+	case UnscannedContinue:
+	case UnscannedTag:
+		o.marks.unscanned = true
+	case UnscannedTempFail:
+		o.action = mail.TempFail
+		o.reply = mail.Reply{Code: 451, Detail: "7.1", Text: "The message could not be scanned; please try again later"}
+	case UnscannedReject:
+		o.action = mail.Reject
+		o.reply = mail.Reply{Code: 550, Detail: "7.1", Text: "Message refused: a part of it could not be scanned for viruses"}
+	default:
+		o.action = mail.Quarantine
+	}
+	return o
+}
+
+func (l limits) judgeScore(e evidence, m marks) outcome {
+	if !e.scored {
+		return outcome{action: mail.Accept, marks: m}
+	}
+	reached := func(name string, threshold float64) string {
+		return fmt.Sprintf("spam score %s reaches %s %s%s", score(e.score), name, score(threshold), l.of)
+	}
+	switch {
+	case e.score >= l.reject:
+		return outcome{
+			action: mail.Reject,
+			reply:  mail.Reply{Code: 550, Detail: "7.1", Text: "Message refused: it looks like spam. If it is not, please reach the recipient in another way"},
+			reason: reached("reject", l.reject),
+			marks:  m,
+		}
+	case e.score >= l.quarantine:
+		return outcome{action: mail.Quarantine, reason: reached("quarantine", l.quarantine), marks: m}
+	case m.tagged:
+		return outcome{action: mail.Accept, reason: reached("tag", l.tag), marks: m}
+	}
+	return outcome{action: mail.Accept, marks: m}
+}
+
+// settle makes outcomes of several recipients into what one SMTP answer can
+// say. Where nobody is to get the message it is refused, for now if that is
+// enough for anybody: then nothing is lost. Where somebody is, those who
+// refuse have their copy held: it can't be refused any more, and a bounce
+// would go to whoever is forged as the sender.
+func settle(outcomes []outcome) []outcome {
+	worst := func(a mail.Action) int {
+		return slices.IndexFunc(outcomes, func(o outcome) bool { return o.action == a })
+	}
+	if slices.ContainsFunc(outcomes, func(o outcome) bool { return o.action.Delivers() || o.action == mail.Quarantine }) {
+		for i, o := range outcomes {
+			if o.action >= mail.TempFail {
+				outcomes[i] = outcome{action: mail.Quarantine, reason: o.reason + "; held, as others do get the message", marks: o.marks}
+			}
+		}
+		return outcomes
+	}
+	i := worst(mail.TempFail)
+	if i < 0 {
+		i = worst(mail.Reject)
+	}
+	if i >= 0 {
+		return []outcome{outcomes[i]}
+	}
+	return outcomes
+}
+
+// score prints a score or threshold with one to three places.
+func score(x float64) string {
+	s := strconv.FormatFloat(x, 'f', 3, 64)
+	return strings.TrimSuffix(strings.TrimSuffix(s, "0"), "0")
+}
+
+const maxPlain = 120 // runes that a reply or reason quotes
+
+// plain makes text from a filter or a list fit for replies and reasons.
+func plain(s, empty string) string {
+	s = strings.Join(strings.Fields(mail.CleanText(s)), " ")
+	if r := []rune(s); len(r) > maxPlain {
+		s = string(r[:maxPlain]) + "..."
+	}
+	if s == "" {
+		return empty
+	}
+	return s
+}

@@ -1,0 +1,86 @@
+package rules
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+
+	"gatepost/internal/mail"
+)
+
+// Set is one generation of the rules.
+type Set struct {
+	hostname string
+	routed   func(mail.Address) bool
+	domains  domains
+	networks []netip.Prefix
+	access   access
+	limits   limitSet
+	warnings []string
+}
+
+// Load reads the lists that cfg names. One bad line anywhere refuses all: the
+// error names each, as "path:line: what is wrong; what to do".
+func Load(cfg Config) (*Set, error) {
+	domains, errDomains := newDomains(cfg.Relay.Domains, readDomains)
+	limits, errLimits := newLimits(cfg.Policy)
+	access, warnings, errAccess := loadAccess(cfg.Relay.Access)
+	if err := errors.Join(errDomains, errAccess, errLimits); err != nil {
+		return nil, err
+	}
+	routed := cfg.Routed
+	if routed == nil {
+		routed = func(mail.Address) bool { return true }
+	}
+	return &Set{
+		hostname: cfg.Hostname,
+		routed:   routed,
+		domains:  domains,
+		networks: slices.Clone(cfg.Relay.Networks),
+		access:   access,
+		limits:   limits,
+		warnings: warnings,
+	}, nil
+}
+
+// Warnings are about what was loaded but is probably not meant, as
+// "path:line: what; what to do".
+func (s *Set) Warnings() []string { return slices.Clone(s.warnings) }
+
+// Decide judges the transaction at its stage; rcpt is set at StageRcpt only.
+//
+// Where the access map says DISCARD or QUARANTINE of a client or sender, the
+// verdict says so at once, and says it again at StageMessage: who can't act on
+// it early may go on. Of a recipient it is said at StageMessage only.
+func (s *Set) Decide(tx *mail.Transaction, rcpt *mail.Path) mail.Verdict {
+	switch tx.Stage {
+	case mail.StageConnect:
+		return s.connect(tx.Session)
+	case mail.StageMail:
+		return s.sender(tx.Envelope.Sender.Address)
+	case mail.StageRcpt:
+		return s.recipient(tx.Session, rcpt.Address)
+	case mail.StageMessage:
+		return s.message(tx)
+	}
+	return mail.Verdict{}
+}
+
+// Settled reports whether the verdict on the message is certain with these
+// findings, whatever else may come. That is so only when a virus was found and
+// every recipient's policy is to reject or to discard it: nothing outranks a
+// virus. (Only the name in the reply is that of whichever scanner was heard
+// first in configured order.) While one recipient's copy is held, it is not:
+// what else is found goes into its header.
+func (s *Set) Settled(tx *mail.Transaction, findings []mail.Finding) bool {
+	e := weigh(findings)
+	if !e.infected {
+		return false
+	}
+	for _, o := range s.outcomes(tx, e) {
+		if o.action != mail.Reject && o.action != mail.Discard {
+			return false
+		}
+	}
+	return true
+}
