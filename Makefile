@@ -1,0 +1,53 @@
+# make run     try it out: builds, starts everything on loopback, sends sample mail
+# make test    installs what the tests need (root, Debian) and runs all of them
+# make check   the same without installing; what is missing is skipped
+# make build   bin/gatepost
+# make bench   against Postfix, in one run (root, Debian's postfix)
+# make fuzz    every fuzz target for FUZZTIME
+# make clean
+
+SHELL := /bin/bash
+export PATH := $(PATH):/usr/local/go/bin
+# A checkout that belongs to somebody else has no version to stamp.
+VCS := $(shell git -C . rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
+export GOFLAGS := -mod=readonly -buildvcs=$(VCS)
+FUZZTIME ?= 10s
+
+SCANNERS := clamav-daemon spamassassin spamd
+PACKAGES := ca-certificates gcc libc6-dev postfix spamc $(SCANNERS)
+
+.PHONY: run test check build bench fuzz clean
+
+run: build
+	@.ci/install $(SCANNERS) || true
+	@go run ./examples/tryout
+
+test:
+	.ci/install $(PACKAGES)
+	CI=true $(MAKE) --no-print-directory check
+
+check:
+	@bad=$$(gofmt -l .) && test -z "$$bad" || { echo "gofmt: $$bad"; exit 1; }
+	go vet ./...
+	go vet -tags failpoint ./cmd/...
+	go tool staticcheck ./...
+	go test ./internal/arch
+	go test -race -shuffle=on $$(go list ./... | grep -v '^gatepost/\(integration\|internal/arch\)$$')
+	go test -race -shuffle=on -timeout 20m ./integration
+
+build:
+	@go build -o bin/gatepost ./cmd/gatepost
+
+bench: build
+	go run ./integration/bench -binary bin/gatepost
+
+fuzz:
+	@set -e; for pkg in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$target"; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+clean:
+	rm -rf bin
