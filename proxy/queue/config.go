@@ -1,0 +1,96 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config says when and how often a message is tried.
+type Config struct {
+	// FirstRetry is the time from the first attempt to the second one; it
+	// doubles from attempt to attempt. Default 5m.
+	FirstRetry time.Duration `toml:"first_retry"`
+	// MaxRetry is the longest time between two attempts. Default 1h.
+	MaxRetry time.Duration `toml:"max_retry"`
+	// MaxAge is how long a message is tried before it goes back to its sender;
+	// 0 means one attempt. Default 120h (5 days).
+	MaxAge time.Duration `toml:"max_age"`
+	// BounceMaxAge is the same for our own notifications, which are dropped
+	// then. Default 24h.
+	BounceMaxAge time.Duration `toml:"bounce_max_age"`
+	// MaxDeliveries is how many deliveries run at a time. Default 100.
+	MaxDeliveries int `toml:"max_deliveries"`
+	// MaxPerDestination is how many of them go to one destination. Default 20.
+	MaxPerDestination int `toml:"max_per_destination"`
+	// FirstPause is how long a destination that can't be reached is left
+	// alone; then one message probes it. It doubles from probe to probe.
+	// Default 15s.
+	FirstPause time.Duration `toml:"first_pause"`
+	// MaxPause is the longest time between two probes. Default 5m.
+	MaxPause time.Duration `toml:"max_pause"`
+	// AttemptTimeout ends a delivery, however slow it goes on. Default 1h.
+	AttemptTimeout time.Duration `toml:"attempt_timeout"`
+	// Grace is how long running deliveries may go on at shutdown. Default 30s.
+	Grace time.Duration `toml:"grace"`
+	// DSNFullSize is the size up to which an undeliverable message is returned
+	// whole; of a larger one its header. Default 50kB.
+	DSNFullSize int64 `toml:"dsn_full_size,size"`
+	// DSNMaxScore is the spam score from which on a message is not worth a
+	// notification: its sender is forged. 0 means no limit. Default 5.0.
+	DSNMaxScore float64 `toml:"dsn_max_score"`
+}
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	return Config{
+		FirstRetry:        5 * time.Minute,
+		MaxRetry:          time.Hour,
+		MaxAge:            5 * 24 * time.Hour,
+		BounceMaxAge:      24 * time.Hour,
+		MaxDeliveries:     100,
+		MaxPerDestination: 20,
+		FirstPause:        15 * time.Second,
+		MaxPause:          5 * time.Minute,
+		AttemptTimeout:    time.Hour,
+		Grace:             30 * time.Second,
+		DSNFullSize:       50_000,
+		DSNMaxScore:       5,
+	}
+}
+
+// Bounds that keep the arithmetic of times far from its ends.
+const (
+	shortestWait = time.Millisecond
+	longestWait  = 30 * 24 * time.Hour
+	longestAge   = 365 * 24 * time.Hour
+	mostWorkers  = 10_000
+)
+
+// Validate names every value that makes no sense.
+func (c Config) Validate() error {
+	var errs []error
+	between := func(key string, d, low, high time.Duration) {
+		if d < low || d > high {
+			errs = append(errs, fmt.Errorf("%s: %v is not between %v and %v", key, d, low, high))
+		}
+	}
+	between("first_retry", c.FirstRetry, shortestWait, longestWait)
+	between("max_retry", c.MaxRetry, c.FirstRetry, longestWait)
+	between("max_age", c.MaxAge, 0, longestAge)
+	between("bounce_max_age", c.BounceMaxAge, 0, longestAge)
+	between("first_pause", c.FirstPause, shortestWait, longestWait)
+	between("max_pause", c.MaxPause, c.FirstPause, longestWait)
+	between("attempt_timeout", c.AttemptTimeout, time.Second, longestWait)
+	between("grace", c.Grace, 0, time.Hour)
+	if c.MaxDeliveries < 1 || c.MaxDeliveries > mostWorkers {
+		errs = append(errs, fmt.Errorf("max_deliveries: %d is not between 1 and %d", c.MaxDeliveries, mostWorkers))
+	}
+	if c.MaxPerDestination < 1 {
+		errs = append(errs, fmt.Errorf("max_per_destination: %d is less than 1", c.MaxPerDestination))
+	}
+	if c.DSNFullSize < 0 {
+		errs = append(errs, fmt.Errorf("dsn_full_size: %d is negative", c.DSNFullSize))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,164 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"gatepost/internal/mail"
+	"gatepost/proxy/spool"
+)
+
+// job is one piece of work for a worker: to group a message by destination, or
+// to deliver its part for one of them.
+type job struct {
+	item *item
+	dest *destination // nil: to be grouped
+	try  bool         // false: the destination is paused; put off without an attempt
+}
+
+// next waits for work. ok is false when the queue is stopping.
+//
+// Grouping comes first: it is quick, and without it a message for an idle
+// destination would wait behind those for a busy one.
+func (q *Queue) next() (j job, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.state == running {
+		if q.fresh.len()+q.due.len() > 0 {
+			return job{item: q.nextInLine()}, true
+		}
+		for q.open.len() > 0 {
+			d := q.open.pop()
+			d.listed = false
+			if d.line.len() == 0 || d.failures == 0 && d.active >= d.window {
+				continue
+			}
+			it, try := d.take()
+			q.list(d)
+			return job{item: it, dest: d, try: try}, true
+		}
+		q.ready.Wait()
+	}
+	return job{}, false
+}
+
+// nextInLine prefers what came just now, but every fourth time lets in one that
+// was tried before; q.mu is held.
+func (q *Queue) nextInLine() *item {
+	q.turn++
+	if q.due.len() > 0 && (q.fresh.len() == 0 || q.turn%4 == 0) {
+		return q.due.pop()
+	}
+	return q.fresh.pop()
+}
+
+// enter tells whether a worker may work on it; then it must leave again.
+func (q *Queue) enter(it *item) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if it.phase == finished {
+		return false
+	}
+	it.hands++
+	return true
+}
+
+// group puts the message into the line of each destination it has recipients
+// for.
+func (q *Queue) group(ctx context.Context, it *item) {
+	if !q.enter(it) {
+		return
+	}
+	it.work.Lock()
+	defer it.work.Unlock()
+	m, err := q.load(it)
+	if err != nil {
+		q.unreadable(it, err)
+		return
+	}
+	if m.Progress.State == spool.Hold {
+		q.forget(it)
+		return
+	}
+	names := q.destinations(it, m)
+	q.mu.Lock()
+	if len(names) == 0 || it.wish != wishNone {
+		q.mu.Unlock()
+		q.conclude(ctx, it)
+		return
+	}
+	defer q.mu.Unlock()
+	it.hands--
+	it.jobs = len(names)
+	for _, name := range names {
+		d := q.destination(name)
+		d.line.push(it)
+		q.list(d)
+	}
+	if q.loaded > mostLoaded {
+		q.unload(it)
+	}
+}
+
+const noRouteReason = `no route to the sender for this notification: add a route for the domain, or for all others [route."."], then release it`
+
+var noRoute = mail.Reply{Code: 550, Detail: "4.4", Text: "no route to this domain"}
+
+// destinations returns the names of those that unfinished recipients belong to.
+// A recipient without one was accepted under another configuration: that is
+// final, since only an admin could change it, and the sender should know. Our
+// own notifications are kept instead.
+func (q *Queue) destinations(it *item, m *spool.Message) []string {
+	var names []string
+	for i := range m.Recipients {
+		if m.Recipients[i].Status != mail.Deferred {
+			continue
+		}
+		rcpt := m.Envelope.Recipients[i].Address
+		name, ok := q.deliverer.Route(rcpt)
+		switch {
+		case ok && !slices.Contains(names, name):
+			names = append(names, name)
+		case !ok && m.Origin != spool.FromDSN:
+			q.apply(m, i, mail.Outcome{Recipient: rcpt, Status: mail.Failed, Reply: noRoute})
+			it.unsaved = true
+		}
+	}
+	return names
+}
+
+// unreadable puts off a message that the spool can't tell about; it.work is
+// held.
+func (q *Queue) unreadable(it *item, err error) {
+	if errors.Is(err, spool.ErrNotFound) {
+		q.forget(it) // deleted meanwhile
+		return
+	}
+	q.log.Error("message can't be read", "id", it.id, "err", err)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	it.hands--
+	it.phase = waiting
+	q.set(&it.timer, q.elapsed()+q.cfg.MaxRetry)
+}
+
+// forget drops an item with nothing left to do; it.work is held, by a worker.
+func (q *Queue) forget(it *item) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.forgetLocked(it)
+}
+
+func (q *Queue) forgetLocked(it *item) {
+	it.unsaved = false
+	q.unload(it)
+	q.unset(&it.timer)
+	q.stopWaiting(it)
+	it.hands--
+	it.phase = finished
+	if q.items[it.id] == it {
+		delete(q.items, it.id)
+	}
+	delete(q.reported, it.id)
+}

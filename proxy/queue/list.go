@@ -1,0 +1,210 @@
+package queue
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"regexp"
+	"strings"
+	"time"
+
+	"gatepost/internal/mail"
+	"gatepost/proxy/spool"
+)
+
+// Info is a message as those see it who look after the queue.
+type Info struct {
+	ID         string          `json:"id"`
+	Group      string          `json:"group,omitempty"`
+	Origin     string          `json:"origin"`
+	State      string          `json:"state"`
+	Reason     string          `json:"reason,omitempty"`
+	Active     bool            `json:"active"` // a worker is at it
+	Size       int64           `json:"size"`
+	Received   time.Time       `json:"received"`
+	Attempts   int             `json:"attempts"`
+	Next       time.Time       `json:"next,omitzero"` // of the next attempt; zero for "at once" and "never"
+	Sender     string          `json:"sender"`        // "" is the null sender
+	Recipients []RecipientInfo `json:"recipients"`
+	Client     string          `json:"client,omitempty"`
+	Listener   string          `json:"listener,omitempty"`
+	Helo       string          `json:"helo,omitempty"`
+	Subject    string          `json:"subject,omitempty"`
+	Score      float64         `json:"score"`
+}
+
+// RecipientInfo is how far one recipient is.
+type RecipientInfo struct {
+	Address  string    `json:"address"`
+	Status   string    `json:"status"` // "deferred", "sent", "bounced"
+	Reply    string    `json:"reply,omitempty"`
+	Remote   string    `json:"remote,omitempty"`
+	Attempts int       `json:"attempts"`
+	Last     time.Time `json:"last,omitzero"`
+}
+
+// Filter chooses messages; its zero value chooses all. What is set must hold.
+type Filter struct {
+	State      spool.State
+	Sender     string // an address, in any case
+	NullSender bool
+	Recipient  string // an address, in any case
+	Domain     string // of a recipient
+	Older      time.Duration
+	Reason     *regexp.Regexp // matches the reason of hold or a recipient's last reply
+}
+
+// List iterates over the messages that f chooses, oldest first, as the spool
+// knows them.
+func (q *Queue) List(f Filter) iter.Seq[Info] {
+	return func(yield func(Info) bool) {
+		now := q.now()
+		for m := range q.spool.All() {
+			if f.matches(m, now) && !yield(q.info(m)) {
+				return
+			}
+		}
+	}
+}
+
+func (f Filter) matches(m *spool.Message, now time.Time) bool {
+	switch {
+	case f.State != "" && m.Progress.State != f.State:
+	case f.NullSender && !m.Envelope.Sender.IsNull():
+	case f.Sender != "" && !strings.EqualFold(m.Envelope.Sender.String(), f.Sender):
+	case f.Older > 0 && now.Sub(m.Received) < f.Older:
+	case f.Reason != nil && !f.matchesReason(m):
+	case f.Recipient != "" && !anyRecipient(m, func(a mail.Address) bool { return strings.EqualFold(a.String(), f.Recipient) }):
+	case f.Domain != "" && !anyRecipient(m, func(a mail.Address) bool { return strings.EqualFold(a.Domain, f.Domain) }):
+	default:
+		return true
+	}
+	return false
+}
+
+func (f Filter) matchesReason(m *spool.Message) bool {
+	if f.Reason.MatchString(m.Progress.Reason) {
+		return true
+	}
+	for _, r := range m.Recipients {
+		if !r.Reply.IsZero() && f.Reason.MatchString(r.Reply.String()) {
+			return true
+		}
+	}
+	return false
+}
+
+func anyRecipient(m *spool.Message, is func(mail.Address) bool) bool {
+	for _, r := range m.Envelope.Recipients {
+		if is(r.Address) {
+			return true
+		}
+	}
+	return false
+}
+
+func (q *Queue) info(m *spool.Message) Info {
+	q.mu.Lock()
+	it := q.items[m.ID]
+	active := it != nil && it.hands > 0
+	q.mu.Unlock()
+	info := Info{
+		ID: m.ID, Group: m.Group, Origin: string(m.Origin), State: string(m.Progress.State), Reason: m.Progress.Reason,
+		Active: active, Size: m.Size, Received: m.Received, Attempts: m.Attempts, Next: m.Next,
+		Sender: m.Envelope.Sender.String(), Client: m.Client, Listener: m.Listener, Helo: m.Helo, Subject: m.Subject, Score: m.Score,
+	}
+	if m.Progress.State == spool.Hold {
+		info.Next = time.Time{}
+	}
+	for i, rcpt := range m.Envelope.Recipients {
+		r := RecipientInfo{Address: rcpt.String(), Status: mail.Deferred.String()}
+		if i < len(m.Recipients) {
+			how := m.Recipients[i]
+			r = RecipientInfo{rcpt.String(), how.Status.String(), "", how.Remote, how.Attempts, how.Last}
+			if !how.Reply.IsZero() {
+				r.Reply = how.Reply.String()
+			}
+		}
+		info.Recipients = append(info.Recipients, r)
+	}
+	return info
+}
+
+// Details is Info with the header of the message.
+type Details struct {
+	Info
+	Header string `json:"header"` // as it goes out
+}
+
+// Show returns all that is known of one message. An unknown ID is
+// spool.ErrNotFound.
+func (q *Queue) Show(id string) (Details, error) {
+	m, err := q.get(id)
+	if err != nil {
+		return Details{}, err
+	}
+	content, err := q.spool.Open(id)
+	if err != nil {
+		return Details{}, fmt.Errorf("queue: content of %s: %w", id, err)
+	}
+	defer content.Close()
+	head := make([]byte, min(content.Size(), mail.MaxHeaderSize+4))
+	if _, err := content.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
+		return Details{}, fmt.Errorf("queue: content of %s: %w", id, err)
+	}
+	if end := bytes.Index(head, []byte("\r\n\r\n")); end >= 0 {
+		head = head[:end+2]
+	}
+	return Details{Info: q.info(m), Header: string(head)}, nil
+}
+
+// WriteContent writes the whole message as it goes out.
+func (q *Queue) WriteContent(id string, w io.Writer) error {
+	if _, err := q.get(id); err != nil {
+		return err
+	}
+	content, err := q.spool.Open(id)
+	if err != nil {
+		return fmt.Errorf("queue: content of %s: %w", id, err)
+	}
+	defer content.Close()
+	if _, err := content.WriteTo(w); err != nil {
+		return fmt.Errorf("queue: content of %s: %w", id, err)
+	}
+	return nil
+}
+
+// Count is how many messages are in one state, and since when.
+type Count struct {
+	Messages int
+	Oldest   time.Time // received; zero where there are none
+}
+
+// Counts returns a Count for each state that has messages. It may have to read
+// much of the spool: ask every few seconds, not more often.
+func (q *Queue) Counts() map[spool.State]Count {
+	counts := make(map[spool.State]Count)
+	for state, n := range q.spool.Stats().Messages {
+		if n > 0 {
+			counts[state] = Count{Messages: n}
+		}
+	}
+	left := len(counts)
+	if left == 0 {
+		return counts
+	}
+	for m := range q.spool.All() {
+		c, ok := counts[m.Progress.State]
+		if !ok || !c.Oldest.IsZero() {
+			continue
+		}
+		c.Oldest = m.Received
+		counts[m.Progress.State] = c
+		if left--; left == 0 {
+			break
+		}
+	}
+	return counts
+}

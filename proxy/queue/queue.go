@@ -1,0 +1,139 @@
+// Package queue decides when each recipient of each message is tried next, and
+// what is done with the answer: try again later, tell the sender, forget.
+//
+// A message that was committed to the spool is announced with Accepted and
+// tried at once. Its recipients are grouped by destination (Deliverer.Route);
+// each group waits in the line of its destination for one of a fixed number of
+// workers. A destination that can't be reached is paused and probed by one
+// message; the others wait for it without an attempt of their own. Memory holds
+// an ID and a few numbers for each message, never content.
+//
+// What it promises: every message is tried until each recipient has it, was
+// refused for good, or is too old; then, durably and before the message is
+// removed, its sender is told. A crash between a next hop's 250 and the record
+// of it delivers that message a second time to that next hop; nothing else does.
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"gatepost/internal/mail"
+	"gatepost/proxy/spool"
+)
+
+// Deliverer knows the next hops.
+type Deliverer interface {
+	// Route names the destination that mail for rcpt goes to.
+	Route(rcpt mail.Address) (dest string, ok bool)
+	// Deliver tries all recipients of env at one destination, once, and
+	// returns an outcome for each in the same order.
+	Deliver(ctx context.Context, dest, id string, env mail.Envelope, content mail.Content) []mail.Outcome
+}
+
+// Stats counts what is done.
+type Stats interface {
+	// Attempt counts one attempt for one recipient; result is "sent",
+	// "deferred" or "bounced".
+	Attempt(destination, result string, took time.Duration)
+}
+
+// Deps is what a queue works with.
+type Deps struct {
+	Spool     *spool.Spool
+	Deliverer Deliverer
+	Stats     Stats // may be nil
+	Log       *slog.Logger
+	Hostname  string // ours; notifications come from MAILER-DAEMON there
+	// Now is the wall clock; nil means time.Now. Waiting goes by the monotonic
+	// clock whatever Now says.
+	Now func() time.Time
+	// Failpoint, in tests, is called with the name of each step before it is
+	// taken. An error is taken as the step's own.
+	Failpoint func(step string) error
+}
+
+// Queue delivers what is in the spool.
+type Queue struct {
+	cfg       Config
+	spool     *spool.Spool
+	deliverer Deliverer
+	stats     Stats
+	log       *slog.Logger
+	hostname  string
+	now       func() time.Time
+	failpoint func(string) error
+
+	start time.Time     // the zero of all timers
+	wake  chan struct{} // the earliest timer changed
+	ready sync.Cond     // on mu: there is work, or stopping
+
+	mu       sync.Mutex
+	state    runState
+	items    map[string]*item
+	dests    map[string]*destination
+	timers   timers
+	fresh    fifo[*item]        // just accepted, to be grouped by destination
+	due      fifo[*item]        // the same, for what was tried before
+	turn     uint               // takes turns between the two
+	open     fifo[*destination] // those with work that may start
+	loaded   int                // items that hold their message
+	reported map[string]bool    // IDs of which a notification was in the spool at the start
+}
+
+type runState int
+
+const (
+	offline  runState = iota // Run was not called
+	running                  // deliveries start
+	stopping                 // running ones end, no other starts; also after Run
+)
+
+// New makes a queue. It does nothing before Run but answer admin calls.
+func New(cfg Config, deps Deps) (*Queue, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("queue: %w", err)
+	}
+	if deps.Spool == nil || deps.Deliverer == nil || deps.Log == nil || deps.Hostname == "" {
+		return nil, errors.New("queue: spool, deliverer, log and hostname are needed")
+	}
+	q := &Queue{
+		cfg: cfg, spool: deps.Spool, deliverer: deps.Deliverer, stats: deps.Stats, log: deps.Log,
+		hostname: deps.Hostname, now: deps.Now, failpoint: deps.Failpoint,
+		start: time.Now(),
+		wake:  make(chan struct{}, 1),
+		items: make(map[string]*item),
+		dests: make(map[string]*destination),
+	}
+	if q.now == nil {
+		q.now = time.Now
+	}
+	q.ready.L = &q.mu
+	return q, nil
+}
+
+// elapsed is the time on the queue's own clock, which never jumps.
+func (q *Queue) elapsed() time.Duration { return time.Since(q.start) }
+
+// Accepted announces messages that were committed to the spool. It never
+// blocks.
+func (q *Queue) Accepted(ids ...string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.state != running {
+		return // Run finds them in the spool
+	}
+	for _, id := range ids {
+		if q.items[id] != nil {
+			continue
+		}
+		it := newItem(id)
+		q.items[id] = it
+		q.fresh.push(it)
+		q.ready.Signal()
+	}
+}
