@@ -25,12 +25,12 @@ type lmtpSender struct {
 // newLMTPSender hands a connection that was greeted over to the client, which
 // wants to be greeted itself and says hello once more.
 func newLMTPSender(l *link, h *host) (*lmtpSender, error) {
-	g := &guard{Conn: l.conn, read: h.command, patience: h.write, owed: 1, first: "220 ready\r\n"}
+	g := &guard{Conn: l.conn, link: l, within: h.command, reply: []byte("220 ready\r\n")}
 	s := &lmtpSender{link: l, guard: g, client: smtp.NewClientLMTP(g), host: h}
 	return s, s.client.Hello(h.hostname)
 }
 
-func (s *lmtpSender) clean() bool { return !s.spoiled && s.guard.quiet() }
+func (s *lmtpSender) clean() bool { return !s.spoiled && s.in.Buffered() == 0 }
 
 func (s *lmtpSender) send(t *transaction) *failure {
 	if t.refuse(s.ext); t.done() {
@@ -85,6 +85,9 @@ func (s *lmtpSender) envelope(t *transaction) *failure {
 // message sends the content. DataCommand.Close sends the final dot whatever
 // happened before, so it is called only when all did well.
 func (s *lmtpSender) message(t *transaction, data *smtp.DataCommand) *failure {
+	if s.in.Buffered() > 0 {
+		return lmtpFailure("sending the message", protocolError("a reply to nothing"))
+	}
 	s.guard.body = true
 	w := dotWriter{w: data, buf: t.buf}
 	n, err := t.content.WriteTo(&w)
@@ -98,13 +101,11 @@ func (s *lmtpSender) message(t *transaction, data *smtp.DataCommand) *failure {
 		return unreadable(err)
 	case w.end() != nil:
 		return lmtpFailure("sending the message", w.err)
-	case s.guard.surplus():
-		return lmtpFailure("sending the message", protocolError("a reply to nothing"))
 	}
 	t.sent = true
-	s.guard.owed, s.guard.read = len(t.accepted), s.host.data
+	s.guard.owed, s.guard.within = len(t.accepted), s.host.data
 	replies, err := data.CloseWithLMTPResponse()
-	s.guard.body, s.guard.read = false, s.host.command
+	s.guard.body, s.guard.within = false, s.host.command
 	refused := refusals(err)
 	open := t.accepted[:0]
 	for _, i := range t.accepted {
@@ -126,7 +127,7 @@ func (s *lmtpSender) message(t *transaction, data *smtp.DataCommand) *failure {
 }
 
 func (s *lmtpSender) quit() {
-	s.guard.read, s.guard.patience = quitTimeout, quitTimeout
+	s.guard.within, s.patience = quitTimeout, quitTimeout
 	_ = s.client.Quit()
 	_ = s.conn.Close()
 }
