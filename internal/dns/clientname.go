@@ -1,0 +1,196 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"gatepost/internal/mail"
+)
+
+// Config bounds the time and memory of ClientNames.
+type Config struct {
+	Timeout     time.Duration // of all look-ups for one client together
+	PositiveTTL time.Duration // how long a name is remembered
+	NegativeTTL time.Duration // how long it is remembered that there is none
+	CacheSize   int           // clients that are remembered
+}
+
+// DefaultConfig waits 3 seconds and remembers 4096 clients, those with a name
+// for 10 minutes and those without for one.
+func DefaultConfig() Config {
+	return Config{Timeout: 3 * time.Second, PositiveTTL: 10 * time.Minute, NegativeTTL: time.Minute, CacheSize: 4096}
+}
+
+// Resolver asks the DNS. *net.Resolver is one.
+type Resolver interface {
+	LookupAddr(ctx context.Context, addr string) (names []string, err error)
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// ClientNames finds forward-confirmed names. It is safe for concurrent use.
+type ClientNames struct {
+	cfg      Config
+	resolver Resolver
+
+	mu      sync.Mutex
+	known   map[netip.Addr]answer
+	flights map[netip.Addr]chan struct{} // closed when the look-up has ended
+}
+
+type answer struct {
+	name    string
+	expires time.Time
+}
+
+// New returns ClientNames that asks r, or the system's resolver when r is nil.
+func New(cfg Config, r Resolver) (*ClientNames, error) {
+	if cfg.Timeout <= 0 || cfg.PositiveTTL < 0 || cfg.NegativeTTL < 0 || cfg.CacheSize < 1 {
+		return nil, errors.New("dns: timeout and cache size must be above 0, times to live not below")
+	}
+	if r == nil {
+		r = &net.Resolver{PreferGo: true}
+	}
+	return &ClientNames{
+		cfg:      cfg,
+		resolver: r,
+		known:    make(map[netip.Addr]answer),
+		flights:  make(map[netip.Addr]chan struct{}),
+	}, nil
+}
+
+// ClientName returns the first name of ip that leads back to ip, in canonical
+// form, or "" when there is none or it can't be found in time. Loopback is
+// "localhost" without a question.
+func (c *ClientNames) ClientName(ctx context.Context, ip netip.Addr) string {
+	ip = ip.Unmap().WithZone("")
+	switch {
+	case !ip.IsValid():
+		return ""
+	case ip.IsLoopback():
+		return "localhost"
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	for ctx.Err() == nil {
+		name, flight, ok := c.enter(ip)
+		switch {
+		case ok:
+			return name
+		case flight == nil:
+			return c.lead(ctx, ip)
+		}
+		select {
+		case <-flight: // its answer is known now, unless its caller went away
+		case <-ctx.Done():
+		}
+	}
+	return ""
+}
+
+// enter returns what is known of ip, or the look-up that is under way; with
+// neither the caller is to look it up.
+func (c *ClientNames) enter(ip netip.Addr) (name string, flight <-chan struct{}, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a, ok := c.known[ip]; ok && time.Now().Before(a.expires) {
+		return a.name, nil, true
+	}
+	if f, ok := c.flights[ip]; ok {
+		return "", f, false
+	}
+	c.flights[ip] = make(chan struct{})
+	return "", nil, false
+}
+
+// lead looks ip up for all who wait for it.
+func (c *ClientNames) lead(ctx context.Context, ip netip.Addr) (name string) {
+	done := false
+	defer func() { c.leave(ip, name, done) }()
+	name = c.lookUp(ctx, ip)
+	// A caller that gave up has learned nothing; our own time limit is an
+	// answer, or a dead resolver would be waited for by each client anew.
+	done = name != "" || !errors.Is(ctx.Err(), context.Canceled)
+	return name
+}
+
+func (c *ClientNames) leave(ip netip.Addr, name string, keep bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.flights[ip])
+	delete(c.flights, ip)
+	if !keep {
+		return
+	}
+	ttl := c.cfg.PositiveTTL
+	if name == "" {
+		ttl = c.cfg.NegativeTTL
+	}
+	if _, known := c.known[ip]; !known && len(c.known) >= c.cfg.CacheSize {
+		c.evict()
+	}
+	c.known[ip] = answer{name, time.Now().Add(ttl)}
+}
+
+// evict makes room: it drops some expired answers, and one in any case.
+func (c *ClientNames) evict() {
+	const look = 64
+	now := time.Now()
+	seen, dropped := 0, false
+	for ip, a := range c.known {
+		if seen++; seen > look && dropped {
+			return
+		}
+		if now.After(a.expires) || seen > look {
+			delete(c.known, ip)
+			dropped = true
+		}
+	}
+	if dropped {
+		return
+	}
+	for ip := range c.known {
+		delete(c.known, ip)
+		return
+	}
+}
+
+const maxNames = 5 // of one client that are tried
+
+func (c *ClientNames) lookUp(ctx context.Context, ip netip.Addr) string {
+	// With an error there may still be names: those that were well-formed.
+	names, _ := c.resolver.LookupAddr(ctx, ip.String())
+	for _, name := range names[:min(len(names), maxNames)] {
+		canonical, err := mail.ParseDomain(name)
+		if err != nil || strings.HasPrefix(canonical, "[") {
+			continue
+		}
+		if c.leadsTo(ctx, canonical, ip) {
+			return canonical
+		}
+	}
+	return ""
+}
+
+// leadsTo asks for the addresses of an absolute name: the final dot keeps the
+// search list of resolv.conf out, in which anything may match.
+func (c *ClientNames) leadsTo(ctx context.Context, name string, ip netip.Addr) bool {
+	network := "ip6"
+	if ip.Is4() {
+		network = "ip4"
+	}
+	addrs, err := c.resolver.LookupNetIP(ctx, network, name+".")
+	if err != nil {
+		return false
+	}
+	for _, a := range addrs {
+		if a.Unmap().WithZone("") == ip {
+			return true
+		}
+	}
+	return false
+}
