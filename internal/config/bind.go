@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding"
 	"fmt"
 	"maps"
@@ -19,6 +20,7 @@ type reader struct {
 	lines    lines
 	problems Problems
 	warnings Problems
+	meant    map[string]bool // paths that unknown keys were probably meant to be
 }
 
 // place is a key of the file, and where it stands. The node of a key that is
@@ -26,11 +28,12 @@ type reader struct {
 type place struct {
 	r    *reader
 	path string
+	key  string // the last part of path
 	node *node
 }
 
 func (p place) position() Position {
-	if p.node == nil || p.path == "" {
+	if p.node == nil {
 		return Position{}
 	}
 	return p.r.lines.position(p.node.at)
@@ -55,7 +58,7 @@ func (p place) child(key string) place {
 	if n == nil {
 		n = p.node
 	}
-	return place{p.r, path, n}
+	return place{p.r, path, key, n}
 }
 
 func (p place) item(i int) place {
@@ -63,7 +66,7 @@ func (p place) item(i int) place {
 	if n == nil {
 		n = p.node
 	}
-	return place{p.r, fmt.Sprintf("%s[%d]", p.path, i), n}
+	return place{p.r, fmt.Sprintf("%s[%d]", p.path, i), p.key, n}
 }
 
 // quoteKey writes a key as TOML wants it.
@@ -98,23 +101,21 @@ func (t table) table(key string) table {
 	return sub
 }
 
-// tables returns the tables below a key by name, as in [listener.NAME].
-func (t table) tables(key string) []table {
-	outer := t.table(key)
-	var all []table
-	for _, name := range slices.Sorted(maps.Keys(outer.values)) {
-		all = append(all, outer.table(name))
-	}
-	return all
+// named is one of the tables [listener.NAME].
+type named struct {
+	table
+	name string
 }
 
-// without returns the table as if it had not these keys.
-func (t table) without(keys ...string) table {
-	values := maps.Clone(t.values)
-	for _, k := range keys {
-		delete(values, k)
+// tables returns the tables below a key in the order of the file.
+func (t table) tables(key string) []named {
+	outer := t.table(key)
+	var all []named
+	for _, name := range slices.Sorted(maps.Keys(outer.values)) {
+		all = append(all, named{outer.table(name), name})
 	}
-	return table{t.place, values}
+	slices.SortStableFunc(all, func(a, b named) int { return cmp.Compare(a.node.at, b.node.at) })
+	return all
 }
 
 // field is where the value of a key goes.
@@ -135,6 +136,7 @@ func (t table) bind(dst ...any) {
 		p := t.child(key)
 		if fields[key] == nil {
 			p.problem("unknown key", didYouMean(key, known))
+			t.r.meant[t.child(suggest(key, known)).path] = true
 		}
 		for _, f := range fields[key] {
 			p.set(f, t.values[key])
@@ -233,10 +235,7 @@ func (p place) setSlice(f field, v any) {
 func (p place) setScalar(f field, v any) {
 	switch f.value.Kind() {
 	case reflect.String:
-		if s, ok := p.text(v); ok {
-			f.value.SetString(s)
-			p.validate(f.value)
-		}
+		p.setString(f.value, v)
 	case reflect.Bool:
 		b, ok := v.(bool)
 		if !ok {
@@ -264,13 +263,23 @@ func (p place) text(v any) (string, bool) {
 	return s, ok
 }
 
-// validate asks types with a closed set of values.
-func (p place) validate(v reflect.Value) {
-	if c, ok := v.Interface().(interface{ Validate() error }); ok {
+// setString asks types with a closed set of values, and leaves the default
+// where they refuse.
+func (p place) setString(dst reflect.Value, v any) {
+	s, ok := p.text(v)
+	if !ok {
+		return
+	}
+	fresh := reflect.New(dst.Type()).Elem()
+	fresh.SetString(s)
+	if c, ok := fresh.Interface().(interface{ Validate() error }); ok {
 		if err := c.Validate(); err != nil {
-			p.problem(err.Error(), "")
+			what, do, _ := strings.Cut(strings.TrimLeft(strings.TrimPrefix(err.Error(), p.key), ": "), "; ")
+			p.problem(what, do)
+			return
 		}
 	}
+	dst.Set(fresh)
 }
 
 func (p place) setInt(f field, v any) {

@@ -95,7 +95,7 @@ func (s *scanner) path(table *node) (n *node, ok bool) {
 	for {
 		s.blanks()
 		at := s.at
-		name, ok := s.name()
+		name, ok := s.name(" \t\r\n.=]#\"'[{},")
 		if !ok {
 			return n, false
 		}
@@ -119,8 +119,9 @@ func (s *scanner) path(table *node) (n *node, ok bool) {
 	}
 }
 
-// name reads one part of a key.
-func (s *scanner) name() (string, bool) {
+// name reads one part of a key, which ends before one of the bytes of end where
+// it has no quotes.
+func (s *scanner) name(end string) (string, bool) {
 	if s.at == len(s.text) {
 		return "", false
 	}
@@ -134,7 +135,7 @@ func (s *scanner) name() (string, bool) {
 		}
 		return v.K, true
 	}
-	for s.at < len(s.text) && strings.IndexByte(" \t\r\n.=]#\"'[{},", s.text[s.at]) < 0 {
+	for s.at < len(s.text) && strings.IndexByte(end, s.text[s.at]) < 0 {
 		s.at++
 	}
 	return s.text[start:s.at], s.at > start

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// Position is a place in the file. Lines and columns count from one, columns
-// in bytes, as compilers do.
+// Position is a place in a file. Lines and columns count from one, columns in
+// bytes, as compilers do; 0 is unknown.
 type Position struct{ Line, Column int }
 
 // Problem is one thing that is wrong with a configuration, or strange about it.
 type Problem struct {
-	File string
+	File string // the configuration, or a list that it names
 	Position
 	Key  string // dotted path, "" for the whole file
 	What string // what is wrong
@@ -26,7 +26,10 @@ func (p Problem) Error() string {
 	var b strings.Builder
 	b.WriteString(p.File)
 	if p.Line > 0 {
-		fmt.Fprintf(&b, ":%d:%d", p.Line, p.Column)
+		fmt.Fprintf(&b, ":%d", p.Line)
+	}
+	if p.Column > 0 {
+		fmt.Fprintf(&b, ":%d", p.Column)
 	}
 	b.WriteString(": ")
 	if p.Key != "" {
@@ -52,25 +55,34 @@ func (p Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-func (p Problems) sorted() Problems {
+// sorted puts the problems of the main file first, and drops repeated ones.
+func (p Problems) sorted(main string) Problems {
+	other := func(p Problem) string { return strings.TrimPrefix(p.File, main) }
 	slices.SortStableFunc(p, func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		return cmp.Or(cmp.Compare(other(a), other(b)), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	return slices.CompactFunc(p, func(a, b Problem) bool { return a == b })
 }
 
-// split takes joined errors apart: one line for each problem.
-func split(err error) []error {
-	if err == nil {
-		return nil
-	}
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) {
-		var all []error
-		for _, e := range joined.Unwrap() {
-			all = append(all, split(e)...)
+// split takes joined errors apart and returns the text of each. What wraps a
+// join stands before each of its parts.
+func split(err error) []string {
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		joined, ok := e.(interface{ Unwrap() []error })
+		if !ok {
+			continue
+		}
+		before := strings.TrimSuffix(err.Error(), e.Error())
+		var all []string
+		for _, part := range joined.Unwrap() {
+			for _, text := range split(part) {
+				all = append(all, before+text)
+			}
 		}
 		return all
 	}
-	return []error{err}
+	if err == nil {
+		return nil
+	}
+	return []string{err.Error()}
 }

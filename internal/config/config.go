@@ -1,0 +1,207 @@
+// Package config reads the configuration: one TOML file, into the Config
+// structs of the packages that use it. It is strict, and it names every problem
+// of the file at once, each with its line and column.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+
+	"gatepost/filters"
+	"gatepost/filters/clamav"
+	"gatepost/filters/spamassassin"
+	"gatepost/internal/console"
+	"gatepost/internal/mail"
+	"gatepost/proxy"
+	"gatepost/proxy/forward"
+	"gatepost/proxy/queue"
+	"gatepost/rules"
+)
+
+// Config is what a file says, with the defaults for what it doesn't say.
+type Config struct {
+	File     string
+	Warnings Problems
+
+	Hostname     string
+	Spool        string // directory
+	SpoolMinFree int64  // bytes that must be free on its disk
+	State        string // checked only: the store comes later
+	History      string // the same
+	Control      string // path of the control socket
+
+	Console   console.Config
+	Listeners []Listener // in the order of the file
+	Forward   forward.Config
+	Filtering filters.Config
+	Filters   []Filter // in the order of the file
+	Rules     rules.Config
+	Queue     queue.Config
+	Log       Log
+}
+
+// Listener is a section [listener.NAME].
+type Listener struct {
+	proxy.Config
+	// OnError replaces that of all filters; "": theirs stands.
+	OnError filters.OnError `toml:"on_error"`
+}
+
+// Filter is a section [filter.NAME]. One of the pointers is set.
+type Filter struct {
+	Name         string
+	ClamAV       *clamav.Config
+	SpamAssassin *spamassassin.Config
+}
+
+// Log is the section [log].
+type Log struct {
+	Format Format `toml:"format"` // default "text"
+	Level  Level  `toml:"level"`  // default "info"
+}
+
+// main is the top level of the file. What is "any" has a reader of its own.
+type main struct {
+	Hostname     string         `toml:"hostname"`
+	Spool        string         `toml:"spool"`
+	SpoolMinFree int64          `toml:"spool_min_free,size"`
+	State        string         `toml:"state"`
+	History      string         `toml:"history"`
+	Control      string         `toml:"control"`
+	Console      console.Config `toml:"console"`
+	Queue        queue.Config   `toml:"queue"`
+	Filtering    filters.Config `toml:"filtering"`
+	Log          Log            `toml:"log"`
+
+	Rules    any `toml:"rules"`
+	Limits   any `toml:"limits"`
+	Relay    any `toml:"relay"`
+	Listener any `toml:"listener"`
+	Milter   any `toml:"milter"`
+	Route    any `toml:"route"`
+	Filter   any `toml:"filter"`
+	Policy   any `toml:"policy"`
+}
+
+func defaults() main {
+	return main{
+		Spool:        "/var/spool/gatepost",
+		SpoolMinFree: 200_000_000,
+		Control:      "unix:/run/gatepost/control.sock",
+		Console:      console.DefaultConfig(),
+		Queue:        queue.DefaultConfig(),
+		Filtering:    filters.DefaultConfig(),
+		Log:          Log{Format: Text, Level: Info},
+	}
+}
+
+// maxFile is far more than anybody writes.
+const maxFile = 4 << 20
+
+// Load reads a file and all that it names. Its error is that of the file, or
+// Problems.
+func Load(path string) (*Config, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	if info.Size() > maxFile {
+		return nil, Problems{{File: path, What: fmt.Sprintf("is larger than %d bytes", maxFile), Do: "is this the right file?"}}
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	return read(path, string(text))
+}
+
+func read(path, text string) (*Config, error) {
+	r := &reader{file: path, lines: newLines(text), meant: make(map[string]bool)}
+	top := table{place: place{r: r, node: scan(text)}}
+	if _, err := toml.Decode(text, &top.values); err != nil {
+		return nil, r.syntax(err)
+	}
+	c := &Config{File: path}
+	c.read(top)
+	if len(r.problems) > 0 {
+		return nil, r.problems.sorted(path)
+	}
+	c.Warnings = r.warnings.sorted(path)
+	return c, nil
+}
+
+// syntax shows where the decoder stopped, with the line itself.
+func (r *reader) syntax(err error) error {
+	p := Problem{File: r.file, What: "is no TOML: " + err.Error()}
+	var parse toml.ParseError
+	if errors.As(err, &parse) {
+		p.Position = Position{parse.Position.Line, parse.Position.Col}
+		p.What = parse.Message
+		_, excerpt, _ := strings.Cut(parse.ErrorWithPosition(), "\n\n")
+		if _, lines, ok := strings.Cut(excerpt, "\n\n"); ok {
+			p.What += "\n" + strings.TrimRight(lines, "\n")
+		}
+	}
+	return Problems{p}
+}
+
+// read fills c from the top level down. The order matters only where one
+// section needs another.
+func (c *Config) read(top table) {
+	m := defaults()
+	top.bind(&m)
+	c.Hostname, c.Console, c.Queue, c.Filtering, c.Log = m.Hostname, m.Console, m.Queue, m.Filtering, m.Log
+	c.Spool, c.SpoolMinFree, c.State, c.History = m.Spool, m.SpoolMinFree, m.State, m.History
+	c.readHostname(top)
+	c.checkStores(top, m.Control)
+	c.readRules(top)
+	c.readListeners(top)
+	c.readRoutes(top)
+	c.readFilters(top)
+	notBuilt(top)
+
+	top.table("queue").attach(split(c.Queue.Validate()), &c.Queue, "queue: ")
+	top.table("filtering").attach(split(c.Filtering.Validate()), &c.Filtering, "filters: ")
+	c.checkAddresses(top)
+	c.checkRelay(top)
+}
+
+// readHostname leaves a name in any case, so that the rest can be checked.
+func (c *Config) readHostname(top table) {
+	p := top.child("hostname")
+	name, err := mail.ParseDomain(c.Hostname)
+	switch {
+	case c.Hostname == "":
+		p.missing(`hostname = "mx1.example.com", the name of this host in DNS`)
+	case err != nil || strings.HasPrefix(name, "["):
+		p.problem(fmt.Sprintf("%q is no domain name", c.Hostname), `write one like "mx1.example.com"`)
+	case !strings.Contains(name, "."):
+		p.warn(fmt.Sprintf("%q has no dot", c.Hostname), "other hosts want a full name that is in DNS")
+	}
+	if c.Hostname = name; err != nil || name == "" {
+		c.Hostname = "unknown.invalid"
+	}
+}
+
+// missing notes that a key is not there, unless something else is wrong with it or
+// another key was probably meant to be it.
+func (p place) missing(write string) {
+	if !p.among(p.r.problems) && !p.r.meant[p.path] {
+		p.problem("missing", "write "+write)
+	}
+}
+
+// notBuilt names the sections whose features come later. They are refused:
+// whoever writes them relies on them.
+func notBuilt(top table) {
+	for _, m := range top.tables("milter") {
+		m.problem("milter entries are not built yet in this version", "remove the section")
+	}
+	if top.has("rules") {
+		top.child("rules").problem("policy rules are not built yet in this version", "remove the key; [policy] has thresholds")
+	}
+}

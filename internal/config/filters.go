@@ -1,0 +1,58 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+
+	"gatepost/filters"
+	"gatepost/filters/clamav"
+	"gatepost/filters/spamassassin"
+)
+
+// later are the kinds of filters that are known and not here yet.
+var later = []string{"milter", "auth", "dnsbl", "greylist", "attachments"}
+
+// readFilters reads the sections [filter.NAME]. The kind is the name where the
+// section says nothing else.
+func (c *Config) readFilters(top table) {
+	for _, s := range top.tables("filter") {
+		if !goodName(s.name) {
+			s.problem(fmt.Sprintf("%q is no name", s.name), "write letters, digits, - and _")
+		}
+		var extra struct {
+			Kind string `toml:"kind"`
+		}
+		kind, at := s.name, s.place
+		if v, ok := s.values["kind"].(string); ok {
+			kind, at = v, s.child("kind")
+		}
+		f := Filter{Name: s.name}
+		switch {
+		case kind == "clamav":
+			cfg := clamav.DefaultConfig()
+			s.bind(&cfg, &extra)
+			f.ClamAV = &cfg
+			_, err := clamav.New(cfg)
+			s.attach(split(err), &cfg, "clamav: ")
+		case kind == "spamassassin":
+			cfg := spamassassin.DefaultConfig()
+			cfg.Hostname = c.Hostname
+			s.bind(&cfg, &extra)
+			f.SpamAssassin = &cfg
+			_, err := spamassassin.New(cfg)
+			s.attach(split(err), &cfg, "spamassassin: ")
+		case slices.Contains(later, kind):
+			at.problem(fmt.Sprintf("filters of the kind %q are not built yet in this version", kind), "remove the section")
+		default:
+			at.problem(fmt.Sprintf("there is no filter %q", kind), didYouMean(kind, []string{"clamav", "spamassassin"}))
+		}
+		c.Filters = append(c.Filters, f)
+	}
+	c.Filtering.Hostname = c.Hostname
+	c.Filtering.OnErrorByListener = make(map[string]filters.OnError)
+	for _, l := range c.Listeners {
+		if l.OnError != "" {
+			c.Filtering.OnErrorByListener[l.Name] = l.OnError
+		}
+	}
+}

@@ -1,0 +1,48 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// longestSocket is what fits into the kernel's sun_path.
+const longestSocket = 107
+
+func (c *Config) checkStores(top table, control string) {
+	if !filepath.IsAbs(c.Spool) {
+		top.child("spool").problem(fmt.Sprintf("%q is no absolute path", c.Spool), `write one like "/var/spool/gatepost"`)
+	}
+	path := strings.TrimPrefix(strings.TrimPrefix(control, "unix:"), "local:")
+	p := top.child("control")
+	switch {
+	case !filepath.IsAbs(path):
+		p.problem(fmt.Sprintf("%q is no unix socket", control), `write one like "unix:/run/gatepost/control.sock"`)
+	case len(path) > longestSocket:
+		p.problem(fmt.Sprintf("the path has %d bytes", len(path)), fmt.Sprintf("the system allows %d; take a shorter one", longestSocket))
+	}
+	c.Control = path
+	top.child("state").store(c.State, "sqlite:/var/lib/gatepost/state.db", "sqlite", "redis", "rediss")
+	top.child("history").store(c.History, "sqlite:/var/lib/gatepost/history.db", "sqlite", "postgres", "postgresql")
+}
+
+// store checks the address of a store: sqlite:/path or scheme://host.
+func (p place) store(address, example string, schemes ...string) {
+	if address == "" {
+		return
+	}
+	u, err := url.Parse(address)
+	advice := fmt.Sprintf("write one like %q (known: %s)", example, strings.Join(schemes, ", "))
+	switch {
+	case err != nil || u.Scheme == "":
+		p.problem(fmt.Sprintf("%q is no address of a store", address), advice)
+	case !slices.Contains(schemes, u.Scheme):
+		p.problem(fmt.Sprintf("%q is no kind of store", u.Scheme), advice)
+	case u.Scheme == "sqlite" && (u.Host != "" || !filepath.IsAbs(strings.TrimPrefix(address, "sqlite:"))):
+		p.problem("the path of the file is not absolute", advice)
+	case u.Scheme != "sqlite" && u.Host == "":
+		p.problem("no host", fmt.Sprintf("write %s://host:port/name", u.Scheme))
+	}
+}
