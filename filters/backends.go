@@ -57,7 +57,7 @@ func ParseBackends(addresses []string, schemes ...string) (*Backends, error) {
 func parseBackend(s string, schemes []string) (*backend, error) {
 	scheme, address, _ := strings.Cut(s, ":")
 	if !slices.Contains(schemes, scheme) {
-		return nil, fmt.Errorf("does not begin with one of %s:", strings.Join(schemes, ":, "))
+		return nil, fmt.Errorf("scheme is not one of %s", strings.Join(schemes, ", "))
 	}
 	if scheme == "unix" {
 		if !filepath.IsAbs(address) {

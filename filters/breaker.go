@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// trialAfter is how many probe intervals an open breaker waits for a probe
-// before it lets one message try: a filter without Ping has no other way back.
-const trialAfter = 3
+// missedProbes is how many probes must be missing before an open breaker lets
+// one message try: a filter without Ping has no other way back.
+const missedProbes = 2
 
 // breaker stops a dead daemon from costing its timeout for every message.
 type breaker struct {
@@ -32,7 +32,7 @@ func (b *breaker) up() bool {
 func (b *breaker) open() bool { return b.failures >= b.Failures }
 
 // due reports whether an open breaker would let one message try.
-func (b *breaker) due() bool { return time.Since(b.tried) >= trialAfter*b.Probe }
+func (b *breaker) due() bool { return time.Since(b.tried) >= pingTimeout+missedProbes*b.Probe }
 
 // admits reports whether enter would let a message through now.
 func (b *breaker) admits() bool {

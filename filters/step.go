@@ -12,7 +12,7 @@ import (
 )
 
 // pingTimeout is how long a probe may take.
-const pingTimeout = 5 * time.Second
+const pingTimeout = 3 * time.Second
 
 // step is a Step at work.
 type step struct {
@@ -31,9 +31,8 @@ func (s *step) ask(ctx context.Context, tx *mail.Transaction) (Report, error) {
 	report, err := s.check(ctx, tx)
 	took := time.Since(start)
 	result := resultOf(err)
-	if errors.Is(ctx.Err(), context.Canceled) {
-		// Whatever it says now: it was told to stop.
-		result = ResultCancelled
+	if result != ResultPanic && errors.Is(ctx.Err(), context.Canceled) {
+		result = ResultCancelled // whatever it says now, it was told to stop
 	}
 	s.observer.Filter(s.Name, result, took)
 	s.record(result, err)
@@ -120,6 +119,9 @@ func (s *step) run(ctx context.Context, tx *mail.Transaction) (o outcome) {
 	switch {
 	case err != nil:
 		return outcome{err: err}
+	case ctx.Err() != nil:
+		// It may have answered because it was stopped: that is no answer.
+		return outcome{err: context.Cause(ctx)}
 	case len(report.Edits) > 0 && !s.Modifies:
 		return outcome{err: errNoRights}
 	}
