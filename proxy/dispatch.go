@@ -1,0 +1,143 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"gatepost/internal/mail"
+)
+
+// dispatch obeys one command.
+func (s *session) dispatch(c command, bad error) {
+	switch {
+	case c.verb == verbForeign:
+		s.foreign()
+		return
+	case s.refused && !followsRefusedData(c.verb):
+		// The client sends its message though DATA was refused. Nothing of it
+		// is a command.
+		s.log.Info("closed", "client", s.client, "cause", "message behind a refused DATA")
+		s.hangUp(mail.Reply{Code: 554, Detail: "5.0", Text: "DATA was refused"})
+		return
+	}
+	s.refused = false
+	if bad != nil {
+		s.refuseLine(c, bad)
+		return
+	}
+	switch c.verb {
+	case verbHelo, verbEhlo:
+		s.hello(c)
+	case verbMail:
+		s.mail(c.arg)
+	case verbRcpt:
+		s.rcpt(c.arg)
+	case verbData:
+		s.data(c.arg)
+	case verbBdat:
+		s.bdat(c.arg)
+	case verbStarttls:
+		s.startTLS(c.arg)
+	case verbRset:
+		s.rset(c.arg)
+	case verbNoop:
+		s.idle(okReply())
+	case verbVrfy:
+		// RFC 5321 3.5.3: we neither confirm nor deny.
+		s.idle(mail.Reply{Code: 252, Detail: "0.0", Text: "send some mail, we will try"})
+	case verbHelp:
+		s.idle(mail.Reply{Code: 214, Detail: "0.0", Text: "see RFC 5321"})
+	case verbExpn:
+		s.refuse(mail.Reply{Code: 502, Detail: "5.1", Text: "not implemented"})
+	case verbQuit:
+		s.closing = true
+		s.reply(mail.Reply{Code: 221, Detail: "0.0", Text: "goodbye"})
+	default:
+		s.refuse(mail.Reply{Code: 500, Detail: "5.1", Text: "unknown command"})
+	}
+}
+
+func followsRefusedData(v verb) bool {
+	return v != verbUnknown && v != verbBdat
+}
+
+// refuseLine answers a line that is no command. When it may have been DATA or
+// BDAT, what follows it can't be told from commands.
+func (s *session) refuseLine(c command, bad error) {
+	r := badSyntax("control character in the command")
+	if errors.Is(bad, errNoCRLF) {
+		r = mail.Reply{Code: 500, Detail: "5.2", Text: "lines must end in CRLF"}
+	}
+	switch c.verb {
+	case verbBdat:
+		s.hangUp(r)
+	case verbData:
+		s.refuseData(r)
+	default:
+		s.refuse(r)
+	}
+}
+
+// hello answers HELO and EHLO. Either one ends a transaction (RFC 5321 4.1.4).
+func (s *session) hello(c command) {
+	if !isHeloName(c.arg) {
+		s.refuse(badSyntax("want a domain name or an address literal"))
+		return
+	}
+	s.abort()
+	s.forgetHelo()
+	s.facts.Helo, s.facts.ESMTP = c.arg, c.verb == verbEhlo
+	v, _ := s.ask(&s.base, mail.StageHelo, s.handler.Helo)
+	if v.Action >= mail.TempFail {
+		r := refusalOf(v)
+		s.logReject(mail.StageHelo, "", r, v.Reason)
+		s.facts.Helo = ""
+		s.refuse(r)
+		return
+	}
+	s.helo = s.sticky.with(v)
+	r := mail.Reply{Code: 250, Text: s.set.Hostname}
+	if s.facts.ESMTP {
+		r.Text += "\n" + strings.Join(s.extensions(), "\n")
+	}
+	s.reply(r)
+}
+
+func (s *session) extensions() []string {
+	l := s.set.Limits
+	ext := []string{
+		"PIPELINING",
+		fmt.Sprintf("SIZE %d", l.MaxSize),
+		"8BITMIME",
+		"SMTPUTF8",
+		"ENHANCEDSTATUSCODES",
+		"DSN",
+		"CHUNKING", // without BINARYMIME: lines stay lines
+		fmt.Sprintf("LIMITS MAILMAX=%d RCPTMAX=%d", l.MaxMessages, l.MaxRecipients),
+	}
+	if s.set.tls != nil && s.facts.TLS == nil {
+		ext = append(ext, "STARTTLS")
+	}
+	return ext
+}
+
+// isHeloName checks the argument of HELO: a domain, an address literal, or an
+// address without brackets, which many devices send.
+func isHeloName(s string) bool {
+	if _, err := mail.ParseDomain(s); err == nil {
+		return isPrintable(s)
+	}
+	_, err := netip.ParseAddr(s)
+	return err == nil && !strings.Contains(s, "%")
+}
+
+func (s *session) rset(arg string) {
+	if arg != "" {
+		s.refuse(badSyntax("RSET takes no argument"))
+		return
+	}
+	s.abort()
+	s.idle(okReply())
+}

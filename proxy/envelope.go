@@ -1,0 +1,198 @@
+package proxy
+
+import (
+	"slices"
+	"time"
+
+	"gatepost/internal/mail"
+)
+
+// mail begins a transaction.
+func (s *session) mail(arg string) {
+	switch {
+	case s.facts.Helo == "":
+		s.refuse(badSequence("send HELO first"))
+		return
+	case s.tx != nil:
+		s.refuse(badSequence("there is a sender already"))
+		return
+	case s.messages >= s.set.Limits.MaxMessages:
+		s.reply(closing("7.0", "too many messages on one connection"))
+		return
+	}
+	sender, refusal := parseMail(arg, s.set.Limits.MaxSize)
+	if !refusal.IsZero() {
+		s.refuseStage(mail.StageMail, arg, refusal, "")
+		return
+	}
+	if err := s.store.Ready(); err != nil {
+		s.log.Warn("spool", "error", err)
+		r, _ := spoolFault(err)
+		s.reply(r)
+		return
+	}
+	s.begin(sender)
+	v, _ := s.ask(&s.tx.Transaction, mail.StageMail, s.handler.Mail)
+	if v.Action >= mail.TempFail {
+		s.refuseStage(mail.StageMail, sender.String(), refusalOf(v), v.Reason)
+		s.abort()
+		return
+	}
+	s.tx.sticky = s.tx.sticky.with(v)
+	s.reply(mail.Reply{Code: 250, Detail: "1.0", Text: "sender OK"})
+}
+
+func (s *session) begin(sender mail.Path) {
+	now := time.Now()
+	s.messages++
+	s.tx = &transaction{
+		Transaction: mail.Transaction{
+			ID:       mail.NewID(now),
+			Session:  s.facts,
+			Envelope: mail.Envelope{Sender: sender},
+			Findings: slices.Clone(s.base.Findings),
+			Start:    now,
+		},
+		sticky: s.helo,
+	}
+}
+
+// parseMail reads the argument of MAIL. The second result is the refusal.
+func parseMail(arg string, maxSize int64) (mail.Path, mail.Reply) {
+	text, params, ok := splitPath(arg, "FROM:")
+	if !ok {
+		return mail.Path{}, badSyntax("want MAIL FROM:<address>")
+	}
+	ps, refusal := parseParams(params)
+	if !refusal.IsZero() {
+		return mail.Path{}, refusal
+	}
+	args, allowUTF8, refusal := mailParams(ps, maxSize)
+	if !refusal.IsZero() {
+		return mail.Path{}, refusal
+	}
+	addr, refusal := parseAddress(text, allowUTF8, "1.7")
+	switch {
+	case !refusal.IsZero():
+		return mail.Path{}, refusal
+	case addr.HasHops():
+		return mail.Path{}, mail.Reply{Code: 553, Detail: "1.3", Text: "addresses with % or ! are not accepted"}
+	case addr.Domain == "" && !addr.IsNull():
+		return mail.Path{}, mail.Reply{Code: 553, Detail: "1.7", Text: "the sender needs a domain"}
+	}
+	return mail.Path{Address: addr, Args: args}, mail.Reply{}
+}
+
+// parseAddress reads what stands between the brackets. detail is the enhanced
+// code of bad syntax: 1.7 for a sender, 1.3 for a recipient.
+func parseAddress(text string, allowUTF8 bool, detail string) (mail.Address, mail.Reply) {
+	addr, err := mail.ParseAddress(text, allowUTF8)
+	switch {
+	case err == nil:
+		return addr, mail.Reply{}
+	case !allowUTF8 && !isASCII(text):
+		return addr, mail.Reply{Code: 553, Detail: "6.7", Text: "a non-ASCII address needs SMTPUTF8"}
+	}
+	return addr, mail.Reply{Code: 501, Detail: detail, Text: "bad address syntax"}
+}
+
+func isASCII(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+// rcpt adds a recipient.
+func (s *session) rcpt(arg string) {
+	switch {
+	case s.tx == nil:
+		s.refuse(noTransaction())
+		return
+	case s.tx.in != nil:
+		s.refuse(badSequence("the message has begun"))
+		return
+	}
+	rcpt, refusal := parseRcpt(arg, s.tx.Envelope.UTF8())
+	if !refusal.IsZero() {
+		s.refuseStage(mail.StageRcpt, arg, refusal, "")
+		return
+	}
+	if rcpt.Domain == "" {
+		rcpt.Address = s.set.postmaster
+	}
+	isSame := func(r mail.Path) bool { return r.Address == rcpt.Address }
+	switch to := s.tx.Envelope.Recipients; {
+	case slices.ContainsFunc(to, isSame):
+		s.idle(rcptOK())
+	case len(to) >= s.set.Limits.MaxRecipients:
+		s.tooMany()
+	default:
+		s.judgeRcpt(rcpt)
+	}
+}
+
+func rcptOK() mail.Reply { return mail.Reply{Code: 250, Detail: "1.5", Text: "recipient OK"} }
+
+// tooMany refuses a recipient above the limit. A list server tries some more
+// and sends the message again to the rest; only who goes on for ever is cut.
+func (s *session) tooMany() {
+	r := mail.Reply{Code: 452, Detail: "5.3", Text: "too many recipients"}
+	s.tx.overflow++
+	if s.tx.overflow > s.set.Limits.MaxRecipients {
+		s.refuse(r)
+		return
+	}
+	s.reply(r)
+}
+
+func (s *session) judgeRcpt(rcpt mail.Path) {
+	tx := s.tx
+	var v mail.Verdict
+	if tx.sticky.action != mail.Discard {
+		v, _ = s.askRcpt(tx, rcpt)
+	}
+	s.deps.Stats.Recipient(s.set.Name, v.Action.String())
+	if v.Action >= mail.TempFail {
+		s.refuseStage(mail.StageRcpt, rcpt.String(), refusalOf(v), v.Reason)
+		return
+	}
+	tx.sticky = tx.sticky.with(v)
+	tx.Envelope.Recipients = append(tx.Envelope.Recipients, rcpt)
+	s.reply(rcptOK())
+}
+
+// parseRcpt reads the argument of RCPT. The second result is the refusal.
+func parseRcpt(arg string, allowUTF8 bool) (mail.Path, mail.Reply) {
+	text, params, ok := splitPath(arg, "TO:")
+	if !ok {
+		return mail.Path{}, badSyntax("want RCPT TO:<address>")
+	}
+	ps, refusal := parseParams(params)
+	if !refusal.IsZero() {
+		return mail.Path{}, refusal
+	}
+	args, refusal := rcptParams(ps, allowUTF8)
+	if !refusal.IsZero() {
+		return mail.Path{}, refusal
+	}
+	addr, refusal := parseAddress(text, allowUTF8, "1.3")
+	switch {
+	case !refusal.IsZero():
+		return mail.Path{}, refusal
+	case addr.IsNull():
+		return mail.Path{}, mail.Reply{Code: 501, Detail: "1.3", Text: "bad address syntax"}
+	case addr.HasHops():
+		return mail.Path{}, mail.Reply{Code: 550, Detail: "7.1", Text: "addresses with % or ! are not accepted"}
+	}
+	return mail.Path{Address: addr, Args: args}, mail.Reply{}
+}
+
+// refuseStage refuses a sender or a recipient, and logs it. about is the address,
+// or what came instead of one.
+func (s *session) refuseStage(stage mail.Stage, about string, r mail.Reply, reason string) {
+	s.logReject(stage, about, r, reason)
+	s.refuse(r)
+}

@@ -1,0 +1,260 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"gatepost/internal/mail"
+)
+
+// session is one connection. All of it belongs to one goroutine, but for
+// wire.stop and the closing of the socket when the grace time is over.
+type session struct {
+	*wire
+	set     *settings
+	deps    *Deps
+	store   store
+	handler mail.Handler
+	log     *slog.Logger
+	ctx     context.Context // of the connection; every question to the handler derives from it
+
+	facts  *mail.Session
+	client string           // "name[address]", for the log
+	base   mail.Transaction // of the stages before MAIL; its findings go into every transaction
+	atHelo int              // findings of the connect stage in base
+	sticky sticky           // of the connect stage
+	helo   sticky           // of the HELO stage
+	tx     *transaction     // nil between transactions
+
+	errors   int // refused commands since the last message
+	junk     int // idle commands since the last message
+	messages int
+	refused  bool // DATA was refused just now: a message may follow all the same
+	closing  bool
+	linger   bool // the client may still be sending when we close
+}
+
+// sticky is what a verdict of an earlier stage means for the messages to come.
+type sticky struct {
+	action mail.Action // Continue, Discard or Quarantine
+	reason string
+}
+
+// with returns the stronger of the two.
+func (s sticky) with(v mail.Verdict) sticky {
+	if (v.Action == mail.Discard || v.Action == mail.Quarantine) && v.Action > s.action {
+		return sticky{v.Action, v.Reason}
+	}
+	return s
+}
+
+// transaction is one mail, from MAIL to its answer.
+type transaction struct {
+	mail.Transaction
+	sticky   sticky
+	overflow int     // recipients above the limit
+	in       *intake // what BDAT brought so far; nil before
+	broken   bool    // a chunk was refused: the rest is, too
+}
+
+// serve runs the dialogue until the connection ends.
+func (s *session) serve() {
+	defer s.end()
+	if !s.greet() {
+		return
+	}
+	lax := s.normalises()
+	for !s.closing {
+		line, err := s.line(s.set.Limits.MaxLine, s.set.Limits.CommandTimeout)
+		if err != nil {
+			s.lost(err)
+			return
+		}
+		c, err := parseCommand(line, lax)
+		s.dispatch(c, err)
+	}
+}
+
+// end is the edge of the session: whatever happened, nothing of an unfinished
+// transaction is left and the client can't take silence for success.
+func (s *session) end() {
+	if p := recover(); p != nil {
+		s.log.Error("panic", "client", s.client, "panic", p, "stack", string(debug.Stack()))
+		s.hangUp(closing("3.0", "local problem, please try again later"))
+	}
+	s.closeHandler()
+	s.close(s.linger)
+	s.log.Debug("disconnect", "client", s.client, "took", time.Since(s.facts.Start))
+}
+
+func (s *session) closeHandler() {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic", "client", s.client, "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	defer func() {
+		if s.handler != nil {
+			s.handler.Close()
+		}
+	}()
+	s.abort()
+}
+
+// abort ends the transaction, if there is one, without a message.
+func (s *session) abort() {
+	tx := s.tx
+	if tx == nil {
+		return
+	}
+	s.tx = nil
+	if tx.in != nil {
+		tx.in.drop()
+	}
+	s.handler.Abort(&tx.Transaction)
+}
+
+// normalises reports whether this client may send bare line feeds.
+func (s *session) normalises() bool {
+	return s.set.LineEndings == Normalise && s.facts.Trusted
+}
+
+// greet asks about the client and sends the banner.
+func (s *session) greet() bool {
+	if !s.pause() {
+		return false
+	}
+	s.facts.Name = s.deps.Resolver.ClientName(s.ctx, s.facts.Client.Addr())
+	s.client = clientName(s.facts.Name, s.facts.Client.Addr())
+	s.log.Debug("connect", "client", s.client, "session", s.facts.ID)
+	s.handler = s.deps.NewHandler()
+	v, _ := s.ask(&s.base, mail.StageConnect, s.handler.Connect)
+	s.atHelo = len(s.base.Findings)
+	if v.Action >= mail.TempFail {
+		// RFC 5321 3.1: 554 instead of the banner; 421 closes for now.
+		r := refusalOf(v)
+		r.Code = 554
+		if v.Action == mail.TempFail || refusalOf(v).Code/100 == 4 {
+			r.Code = 421
+		}
+		s.deps.Stats.Connection(s.set.Name, connRejected)
+		s.logReject(mail.StageConnect, "", r, v.Reason)
+		s.hangUp(r)
+		return false
+	}
+	s.deps.Stats.Connection(s.set.Name, connAccepted)
+	s.sticky = sticky{}.with(v)
+	s.reply(mail.Reply{Code: 220, Text: s.set.Hostname + " ESMTP Gatepost"})
+	return true
+}
+
+// forgetHelo drops what the HELO stage established.
+func (s *session) forgetHelo() {
+	s.facts.Helo, s.facts.ESMTP = "", false
+	s.base.Findings = slices.Clip(s.base.Findings[:s.atHelo])
+	s.helo = s.sticky
+}
+
+// pause waits before the banner. Who talks now does not listen: it is a worm
+// or a web page, not a mail server (RFC 5321 3.1).
+func (s *session) pause() bool {
+	if s.set.GreetPause == 0 {
+		return true
+	}
+	err := s.fillIdle(time.Now().Add(s.set.GreetPause))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return true
+	}
+	if err != nil {
+		s.lost(err)
+		return false
+	}
+	s.log.Info("closed", "client", s.client, "cause", "talked before the banner")
+	s.hangUp(mail.Reply{Code: 554, Detail: "5.0", Text: "you talked before the banner"})
+	return false
+}
+
+// lost ends a session whose next command can't be read.
+func (s *session) lost(err error) {
+	switch {
+	case errors.Is(err, errStopping):
+		s.closing = true
+		s.reply(closing("3.2", "the server stops, please try again later"))
+	case errors.Is(err, errLineLength):
+		s.log.Info("closed", "client", s.client, "cause", "line too long")
+		s.hangUp(mail.Reply{Code: 500, Detail: "5.2", Text: "line too long"})
+	case errors.Is(err, errNotSMTP):
+		s.foreign()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.log.Info("closed", "client", s.client, "cause", "timeout")
+		s.closing = true
+		s.reply(closing("4.2", "timeout"))
+	case s.tx != nil && !errors.Is(err, io.EOF):
+		s.log.Info("closed", "client", s.client, "cause", "connection lost", "error", err)
+	}
+}
+
+func (s *session) foreign() {
+	s.log.Info("closed", "client", s.client, "cause", "not SMTP")
+	s.hangUp(mail.Reply{Code: 554, Detail: "5.1", Text: "this is a mail server"})
+}
+
+// reply queues a reply; one with code 421 ends the session.
+func (s *session) reply(r mail.Reply) {
+	if err := s.send(r.Wire()); err != nil {
+		s.closing = true
+	}
+	if r.Code == 421 {
+		s.closing, s.linger = true, true
+	}
+}
+
+// hangUp replies and ends the session, though the client may be sending.
+func (s *session) hangUp(r mail.Reply) {
+	s.closing, s.linger = true, true
+	s.reply(r)
+}
+
+// refuse replies to a command that went wrong, and counts it.
+func (s *session) refuse(r mail.Reply) {
+	s.errors++
+	if s.errors > s.set.Limits.MaxErrors {
+		s.log.Info("closed", "client", s.client, "cause", "too many errors")
+		r = closing("7.0", "too many errors")
+	}
+	s.reply(r)
+}
+
+// idle replies to a command that leads nowhere, and counts it.
+func (s *session) idle(r mail.Reply) {
+	s.junk++
+	if s.junk > s.set.Limits.MaxJunk {
+		s.log.Info("closed", "client", s.client, "cause", "too many idle commands")
+		r = closing("7.0", "too many commands without a message")
+	}
+	s.reply(r)
+}
+
+func clientName(name string, ip netip.Addr) string {
+	if name == "" {
+		name = "unknown"
+	}
+	return name + "[" + ip.String() + "]"
+}
+
+// clientAddr is the address of the other end, an IPv4 one in its own form.
+func clientAddr(c net.Conn) netip.AddrPort {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		ap := a.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}

@@ -1,0 +1,65 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"strings"
+	"time"
+
+	"gatepost/internal/mail"
+)
+
+// startTLS turns the connection into an encrypted one (RFC 3207).
+func (s *session) startTLS(arg string) {
+	switch {
+	case arg != "":
+		s.refuse(badSyntax("STARTTLS takes no argument"))
+	case s.set.tls == nil:
+		s.refuse(mail.Reply{Code: 502, Detail: "5.1", Text: "not implemented"})
+	case s.facts.TLS != nil:
+		s.refuse(badSequence("TLS is active already"))
+	case s.tx != nil && s.tx.in != nil:
+		s.refuse(badSequence("the message has begun"))
+	case len(s.buffered()) > 0:
+		// Sent in clear, by whoever: it must not be run, neither before the
+		// handshake nor behind it (CVE-2011-0411).
+		s.log.Info("closed", "client", s.client, "cause", "commands behind STARTTLS")
+		s.hangUp(mail.Reply{Code: 554, Detail: "5.0", Text: "commands behind STARTTLS"})
+	default:
+		s.handshake()
+	}
+}
+
+func (s *session) handshake() {
+	s.abort()
+	s.reply(mail.Reply{Code: 220, Detail: "0.0", Text: "ready to start TLS"})
+	if s.flush() != nil {
+		s.closing = true
+		return
+	}
+	conn := tls.Server(s.raw, s.set.tls)
+	err := s.raw.SetDeadline(time.Now().Add(s.set.Limits.TLSTimeout))
+	if err == nil {
+		err = conn.HandshakeContext(s.ctx)
+	}
+	if err != nil {
+		// No reply and nothing more read: the client may think that it speaks TLS.
+		s.log.Info("closed", "client", s.client, "cause", "TLS handshake", "error", err)
+		s.closing = true
+		return
+	}
+	s.upgrade(conn)
+	s.forgetHelo()
+	s.facts.TLS = tlsFacts(conn.ConnectionState())
+}
+
+func tlsFacts(c tls.ConnectionState) *mail.TLS {
+	facts := &mail.TLS{
+		Version:  strings.ReplaceAll(tls.VersionName(c.Version), " ", "v"),
+		Cipher:   tls.CipherSuiteName(c.CipherSuite),
+		Verified: len(c.VerifiedChains) > 0,
+	}
+	if len(c.PeerCertificates) > 0 {
+		facts.Subject = c.PeerCertificates[0].Subject.String()
+	}
+	return facts
+}
