@@ -105,12 +105,17 @@ func (s *session) abort() {
 	s.macros = nil
 }
 
-// drop ends the transaction, if there is one.
+// drop gives up the transaction, if there is one.
 func (s *session) drop() {
 	if s.msg == nil {
 		return
 	}
 	s.msg.handler.Abort(s.msg.tx)
+	s.done()
+}
+
+// done forgets a transaction that is over.
+func (s *session) done() {
 	s.msg.draft.Discard()
 	s.msg = nil
 }
@@ -152,7 +157,10 @@ func (m *message) write(p []byte) {
 
 // endOfMessage judges what was kept, answers, and is ready for the next.
 func (s *session) endOfMessage(ctx context.Context) error {
-	defer s.abort()
+	defer func() {
+		s.done()
+		s.macros = nil
+	}()
 	v, err := s.judge(ctx)
 	if err != nil {
 		return err
