@@ -75,8 +75,11 @@ func (s *Spamd) prepare() error {
 		"-L", "-x", "--listen", addr, "--listen", s.Socket, "--allowed-ips", "127.0.0.1",
 		"--max-children", "4", "--min-children", "2", "--min-spare", "1", "--max-spare", "2",
 		"--siteconfigpath=" + site, "--pidfile", filepath.Join(s.dir, "pid"), "-s", "stderr",
-		"--helper-home-dir=" + home, "-u", "nobody",
+		"--helper-home-dir=" + home,
 	}}
+	if os.Getuid() == 0 {
+		s.args = append(s.args, "-u", "nobody")
+	}
 	s.Addr = addr
 	return nil
 }

@@ -32,14 +32,7 @@ type Server interface {
 // skips the test; in CI (CI=true) it fails it.
 func Up[S Server](t T, s S) S {
 	t.Helper()
-	t.Cleanup(func() {
-		if err := s.Stop(); err != nil {
-			t.Logf("stop %T: %v", s, err)
-		}
-		if t.Failed() {
-			t.Logf("log of %T:\n%s", s, tail(s.Log(), 200))
-		}
-	})
+	Watch(t, s)
 	if err := s.Start(); err != nil {
 		var missing *MissingError
 		if errors.As(err, &missing) && !CI() {
@@ -48,6 +41,19 @@ func Up[S Server](t T, s S) S {
 		t.Fatalf("start %T: %v", s, err)
 	}
 	return s
+}
+
+// Watch stops s after the test, if it runs then, and shows its log when the
+// test failed.
+func Watch(t T, s Server) {
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Logf("stop %T: %v", s, err)
+		}
+		if t.Failed() {
+			t.Logf("log of %T:\n%s", s, tail(s.Log(), 200))
+		}
+	})
 }
 
 // CI reports whether a missing package is a failure.
