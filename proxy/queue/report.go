@@ -20,8 +20,11 @@ type report struct {
 	now             time.Time
 	msg             *spool.Message
 	failed, relayed []int // recipients of msg
-	content         mail.Content
+	content         mail.Content // nil when it can't be read
 	fullSize        int64
+
+	back returned    // of writeTo
+	head mail.Header // of the message
 }
 
 const dateFormat = "Mon, 2 Jan 2006 15:04:05 -0700"
@@ -31,15 +34,15 @@ const longestHeader = 64 << 10
 
 func (r *report) boundary() string { return "=_" + r.id }
 
-// envelope is the one of the notification: from nobody, so that nothing can
-// ever come back to it (RFC 5321 4.5.5).
+// envelope is the one of the notification, after writeTo: from nobody, so that
+// nothing can ever come back to it (RFC 5321 4.5.5).
 func (r *report) envelope() mail.Envelope {
 	to := mail.Path{Address: r.msg.Envelope.Sender.Address}
 	var from mail.Path
 	if !to.IsASCII() {
 		from.Args = append(from.Args, "SMTPUTF8")
 	}
-	if r.returned().eightBit {
+	if r.back.eightBit {
 		from.Args = append(from.Args, "BODY=8BITMIME")
 	}
 	return mail.Envelope{Sender: from, Recipients: []mail.Path{to}}
@@ -47,21 +50,21 @@ func (r *report) envelope() mail.Envelope {
 
 // writeTo writes the body and returns the header that goes with it.
 func (r *report) writeTo(w io.Writer) (mail.Header, error) {
-	back := r.returned()
+	r.back, r.head = r.returned(), r.original()
 	b := bufio.NewWriter(w)
 	fmt.Fprint(b, "This is a report in MIME format.\r\n")
 	r.writeText(b)
 	r.writeStatus(b)
-	if err := r.writeReturned(b, back); err != nil {
+	if err := r.writeReturned(b); err != nil {
 		return nil, err
 	}
 	fmt.Fprintf(b, "\r\n--%s--\r\n", r.boundary())
-	return r.header(back.eightBit), b.Flush()
+	return r.header(), b.Flush()
 }
 
-func (r *report) header(eightBit bool) mail.Header {
+func (r *report) header() mail.Header {
 	encoding := "7bit"
-	if eightBit {
+	if r.back.eightBit {
 		encoding = "8bit"
 	}
 	h := mail.Header{
@@ -71,7 +74,7 @@ func (r *report) header(eightBit bool) mail.Header {
 		mail.NewField("Date", r.now.Format(dateFormat)),
 		mail.NewField("Message-ID", "<"+r.id+"@"+r.hostname+">"),
 	}
-	if id := r.original().Get("Message-ID"); isMessageID(id) {
+	if id := r.head.Get("Message-ID"); isMessageID(id) {
 		h = append(h, mail.NewField("References", id))
 	}
 	return append(h,
@@ -144,24 +147,24 @@ func (r *report) returned() returned {
 
 // writeReturned writes the original message or its header. What carries UTF-8
 // in its header is message/global (RFC 6533).
-func (r *report) writeReturned(b *bufio.Writer, back returned) error {
+func (r *report) writeReturned(b *bufio.Writer) error {
 	global := r.msg.Envelope.UTF8()
 	switch {
 	case r.content == nil:
 		return nil
-	case back.full:
+	case r.back.full:
 		kind, encoding := "message/rfc822", "7bit"
 		if global {
 			kind = "message/global"
 		}
-		if back.eightBit {
+		if r.back.eightBit {
 			encoding = "8bit"
 		}
 		r.part(b, kind, encoding, "Undelivered message")
 		_, err := r.content.WriteTo(b)
 		return err
 	}
-	header := r.original().Bytes()
+	header := r.head.Bytes()
 	kind := "text/rfc822-headers"
 	if global {
 		kind = "message/global-headers"

@@ -105,10 +105,12 @@ func envelopeID(sender mail.Path) (string, bool) {
 	return decodeXtext(value)
 }
 
+const longestName = 255
+
 // remoteName cuts "name[address]:port" down to the name, or to the address
 // literal where there is no name.
 func remoteName(remote string) string {
-	name, rest, found := strings.Cut(remote, "[")
+	name, rest, found := strings.Cut(truncate(remote, longestName), "[")
 	if name != "" && name != "unknown" || !found {
 		return name
 	}

@@ -37,7 +37,7 @@ func (r *report) text() string {
 	}
 	switch {
 	case r.content == nil:
-	case r.returned().full:
+	case r.back.full:
 		para(&b, "", "The mail is attached.")
 	default:
 		para(&b, "", "The header of the mail is attached.")
@@ -47,9 +47,11 @@ func (r *report) text() string {
 
 func (r *report) list(b *strings.Builder, index []int, explain func(spool.Recipient) string) {
 	for n, i := range index {
+		how := r.msg.Recipients[i]
 		b.WriteString(r.msg.Envelope.Recipients[i].Path() + "\r\n")
 		if n < mostExplained {
-			para(b, "    ", explain(r.msg.Recipients[i]))
+			b.WriteString("    " + explain(how) + "\r\n")
+			para(b, "    ", truncate(how.Reply.String(), longestDiagnostic))
 		}
 	}
 	if len(index) > mostExplained {
@@ -58,18 +60,17 @@ func (r *report) list(b *strings.Builder, index []int, explain func(spool.Recipi
 }
 
 func (r *report) explain(how spool.Recipient) string {
-	said := truncate(how.Reply.String(), longestDiagnostic)
 	switch {
 	case how.Reply.Code < 500:
-		return fmt.Sprintf("We tried for %s, in vain: %s", spoken(r.now.Sub(r.msg.Received)), said)
+		return fmt.Sprintf("We tried for %s, in vain:", spoken(r.now.Sub(r.msg.Received)))
 	case how.Remote == "":
-		return "This mail system does not know where to deliver it: " + said
+		return "This mail system does not know where to deliver it:"
 	}
-	return fmt.Sprintf("The mail system %s refused it: %s", remoteName(how.Remote), said)
+	return fmt.Sprintf("The mail system %s refused it:", mail.CleanText(remoteName(how.Remote)))
 }
 
 func (r *report) passedOn(how spool.Recipient) string {
-	return fmt.Sprintf("The mail system %s took it: %s", remoteName(how.Remote), truncate(how.Reply.String(), longestDiagnostic))
+	return fmt.Sprintf("The mail system %s took it:", mail.CleanText(remoteName(how.Remote)))
 }
 
 // advise says what the sender can do, once for each kind of failure.
