@@ -1,7 +1,6 @@
 package forward
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"net"
@@ -30,7 +29,7 @@ func (h *host) open(ctx context.Context, encrypt bool) (*conn, *failure) {
 	}
 	c := &conn{host: h, link: &link{
 		raw: raw, conn: raw,
-		in:       bufio.NewReaderSize(raw, maxReplyLine),
+		in:       newReader(raw),
 		remote:   h.remote(raw),
 		patience: h.write,
 	}}

@@ -97,3 +97,6 @@ func (l *link) quit() {
 	}
 	_ = l.conn.Close()
 }
+
+// newReader has room for one line of a reply.
+func newReader(c net.Conn) *bufio.Reader { return bufio.NewReaderSize(c, maxReplyLine) }

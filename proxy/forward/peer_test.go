@@ -20,7 +20,7 @@ import (
 )
 
 // script is what a peer answers to commands that begin so; the longest fitting
-// key counts. Keys of its own: "banner", "dot", "dot <rcpt>" (LMTP), "body" (in
+// key counts. Keys of its own: "banner", "dot <sender>" ("dot <rcpt>" over LMTP), "body" (in
 // place of reading the message). A reply may end in "!close" (then close),
 // "!reset" (with RST), "!hang" (then say nothing more), "!junk" (instead of TLS).
 type script map[string]string
@@ -321,10 +321,10 @@ func (s *peerSession) data(line string) error {
 	if err != nil {
 		return err
 	}
-	rcpts := s.rcpts
+	from, rcpts := s.mail, s.rcpts
 	s.mail, s.rcpts = "", nil
 	if !s.lmtp {
-		return s.say(s.lookup("dot", "250 2.0.0 queued"))
+		return s.say(s.lookup("dot "+from, "250 2.0.0 queued"))
 	}
 	for _, r := range rcpts {
 		if err := s.say(s.lookup("dot "+r, "250 2.0.0 queued")); err != nil {
