@@ -40,14 +40,14 @@ func weigh(findings []mail.Finding) evidence {
 		if f.Name == mail.FindingSpamScore || f.Score != 0 {
 			e.scored = true
 		}
-		if math.IsNaN(f.Score) || math.IsInf(f.Score, 0) {
-			e.broken = plain(f.Filter, "a filter") + " gave a score that is no number"
-		}
 		e.score += f.Score
 	}
 	// Sums of decimals miss their threshold by the last bit; no scanner gives
 	// more than three places. The header shows the number that was compared.
 	e.score = math.Round(e.score*1000) / 1000
+	if math.IsNaN(e.score) || math.IsInf(e.score, 0) { // so is every sum with such a part
+		e.broken = "the spam score is no number"
+	}
 	return e
 }
 

@@ -31,7 +31,7 @@ func newDomains(entries []string, read func(path string) ([]listLine, error)) (d
 		lines, err := read(path)
 		errs.note("relay.domains", err)
 		for _, l := range lines {
-			errs.note(fmt.Sprintf("%s:%d", path, l.number), d.add(l.text))
+			errs.noteLine(path, l.number, d.add(l.text))
 		}
 	}
 	return d, errs.join()

@@ -48,6 +48,12 @@ func (p *problems) note(where string, err error) {
 	}
 }
 
+func (p *problems) noteLine(path string, number int, err error) {
+	if err != nil {
+		p.add(fmt.Errorf("%s:%d: %w", path, number, err))
+	}
+}
+
 // add notes an error that says itself where.
 func (p *problems) add(err error) {
 	switch {

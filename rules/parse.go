@@ -39,21 +39,20 @@ func parseAccess(path string, r io.Reader) (access, []string, error) {
 		if strings.HasPrefix(line, "#") || strings.TrimSpace(line) == "" {
 			return
 		}
-		where := path + ":" + strconv.Itoa(number)
 		key, t, e, err := parseLine(line)
 		if err != nil {
-			errs.note(where, err)
+			errs.noteLine(path, number, err)
 			return
 		}
 		if old, ok := a.entries[t][key]; ok {
-			errs.note(where, fmt.Errorf("%s%s is already in line %d; remove one of them", tagNames[t], key, old.line))
+			errs.noteLine(path, number, fmt.Errorf("%s%s is already in line %d; remove one of them", tagNames[t], key, old.line))
 			return
 		}
 		e.line = int32(number)
 		a.entries[t][key] = e
-		warnings.note(where, doubts(e))
+		warnings.noteLine(path, number, doubts(e))
 		if t == tagNone {
-			warnings.note(where, untagged.doubts(key, e))
+			warnings.noteLine(path, number, untagged.doubts(key, e))
 		}
 	})
 	errs.add(readErr)
