@@ -350,19 +350,19 @@ func (s *peerSession) readData() ([]byte, error) {
 }
 
 // text is a message in memory.
-type text string
+type text []byte
 
 func (m text) ReadAt(p []byte, off int64) (int, error) {
-	return strings.NewReader(string(m)).ReadAt(p, off)
+	return bytes.NewReader(m).ReadAt(p, off)
 }
 
 func (m text) WriteTo(w io.Writer) (int64, error) {
-	n, err := io.WriteString(w, string(m))
+	n, err := w.Write(m)
 	return int64(n), err
 }
 func (m text) Size() int64 { return int64(len(m)) }
 
-const hello = text("Subject: hello\r\n\r\nHello.\r\n.\r\n..two\r\n")
+var hello = text("Subject: hello\r\n\r\nHello.\r\n.\r\n..two\r\n")
 
 func mailPath(t testing.TB, s string, args ...string) mail.Path {
 	t.Helper()
