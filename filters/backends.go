@@ -40,14 +40,14 @@ type backend struct {
 // of them whose scheme is allowed.
 func ParseBackends(addresses []string, schemes ...string) (*Backends, error) {
 	if len(addresses) == 0 {
-		return nil, errors.New("address: none is given")
+		return nil, errors.New("address: is empty; name at least one")
 	}
 	b := new(Backends)
 	var errs []error
-	for _, a := range addresses {
+	for i, a := range addresses {
 		one, err := parseBackend(a, schemes)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("address: %q: %w", a, err))
+			errs = append(errs, fmt.Errorf("address[%d]: %q %w", i, a, err))
 		}
 		b.list = append(b.list, one)
 	}
@@ -57,20 +57,20 @@ func ParseBackends(addresses []string, schemes ...string) (*Backends, error) {
 func parseBackend(s string, schemes []string) (*backend, error) {
 	scheme, address, _ := strings.Cut(s, ":")
 	if !slices.Contains(schemes, scheme) {
-		return nil, fmt.Errorf("scheme is not one of %s", strings.Join(schemes, ", "))
+		return nil, fmt.Errorf("has no scheme known here; write one of %s", strings.Join(schemes, ":, ")+":")
 	}
 	if scheme == "unix" {
 		if !filepath.IsAbs(address) {
-			return nil, errors.New("the path is not absolute")
+			return nil, errors.New("has no absolute path; write unix:/path")
 		}
 		return &backend{network: "unix", address: address}, nil
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, errors.New("is not host:port")
+		return nil, fmt.Errorf("is not host:port; write %s:host:port", scheme)
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" {
-		return nil, errors.New("is not host:port with a port from 1 to 65535")
+		return nil, fmt.Errorf("is not host:port with a port from 1 to 65535; write %s:host:port", scheme)
 	}
 	b := &backend{network: "tcp", address: address}
 	if scheme == "tls" {

@@ -162,17 +162,17 @@ func TestParseBackends(t *testing.T) {
 		{"tcp:127.0.0.1:3310", ""},
 		{"tcp:[::1]:3310", ""},
 		{"tcp:scanner.example:3310", ""},
-		{"unix:clamd.ctl", "not absolute"},
-		{"unix:", "not absolute"},
-		{"/run/clamav/clamd.ctl", "scheme is not one of unix, tcp"},
-		{"127.0.0.1:3310", "scheme is not one of"},
-		{"tls:host:783", "scheme is not one of"},
+		{"unix:clamd.ctl", "no absolute path"},
+		{"unix:", "no absolute path"},
+		{"/run/clamav/clamd.ctl", "no scheme known here; write one of unix:, tcp:"},
+		{"127.0.0.1:3310", "no scheme known here"},
+		{"tls:host:783", "no scheme known here"},
 		{"tcp:127.0.0.1", "not host:port"},
 		{"tcp:127.0.0.1:0", "port from 1"},
 		{"tcp:127.0.0.1:clamd", "port from 1"},
 		{"tcp:127.0.0.1:65536", "port from 1"},
 		{"tcp::3310", "port from 1"},
-		{"", "scheme is not one of"},
+		{"", "no scheme known here"},
 	} {
 		_, err := ParseBackends([]string{tt.in}, "unix", "tcp")
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {

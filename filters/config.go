@@ -47,14 +47,14 @@ func (c Collect) Validate() error {
 	case "", CollectNeeded, CollectAll:
 		return nil
 	}
-	return fmt.Errorf("collect: %q is not one of needed, all", string(c))
+	return fmt.Errorf("collect: %q is not known; write needed or all", string(c))
 }
 
 // Validate reports all that is wrong with c.
 func (c Config) Validate() error {
 	errs := []error{c.Collect.Validate()}
 	if c.Deadline < 0 {
-		errs = append(errs, errors.New("deadline: is negative"))
+		errs = append(errs, errors.New("deadline: is negative; write a time such as 4m"))
 	}
 	for listener, word := range c.OnErrorByListener {
 		if err := word.Validate(); err != nil {
