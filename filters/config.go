@@ -47,7 +47,7 @@ func (c Collect) Validate() error {
 	case "", CollectNeeded, CollectAll:
 		return nil
 	}
-	return fmt.Errorf("collect: %q is not known; write needed or all", string(c))
+	return fmt.Errorf("collect: %q is not one of needed, all", string(c))
 }
 
 // Validate reports all that is wrong with c.

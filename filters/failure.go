@@ -29,7 +29,7 @@ func (o OnError) Validate() error {
 	case Hold:
 		return errors.New(`on_error: "hold" is not built yet; use "quarantine" or "tempfail"`)
 	}
-	return fmt.Errorf("on_error: %q is not known; write one of tempfail, continue, quarantine, refuse", string(o))
+	return fmt.Errorf("on_error: %q is not one of tempfail, continue, quarantine, refuse", string(o))
 }
 
 var (
