@@ -209,7 +209,7 @@ func (q *Queue) release(id string) error {
 func (q *Queue) saveAs(m *spool.Message) error {
 	err := q.step(stepAdmin)
 	if err == nil {
-		err = q.spool.Save(m.ID, snapshot(m.Progress))
+		err = q.spool.Save(m.ID, m.Progress)
 	}
 	if err != nil {
 		return fmt.Errorf("queue: saving progress of %s: %w", m.ID, err)

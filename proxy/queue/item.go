@@ -81,21 +81,13 @@ func (q *Queue) unload(it *item) {
 	}
 }
 
-// get returns a copy of the message that may be changed.
+// get returns the message as the spool has it; it is the caller's.
 func (q *Queue) get(id string) (*spool.Message, error) {
-	if !mail.ValidID(id) {
-		return nil, fmt.Errorf("queue: %w: %q is no message ID", spool.ErrNotFound, id)
-	}
-	stored, err := q.spool.Get(id)
+	m, err := q.spool.Get(id)
 	if err != nil {
-		return nil, fmt.Errorf("queue: message %s: %w", id, err)
+		return nil, fmt.Errorf("queue: message %q: %w", id, err)
 	}
-	m := *stored
-	m.Recipients = slices.Clone(m.Recipients)
-	for len(m.Recipients) < len(m.Envelope.Recipients) {
-		m.Recipients = append(m.Recipients, spool.Recipient{})
-	}
-	return &m, nil
+	return m, nil
 }
 
 // save records the progress of it.msg; it.work is held. Where the spool can't
@@ -104,7 +96,7 @@ func (q *Queue) get(id string) (*spool.Message, error) {
 func (q *Queue) save(it *item) error {
 	err := q.step(stepSave)
 	if err == nil {
-		err = q.spool.Save(it.id, snapshot(it.msg.Progress))
+		err = q.spool.Save(it.id, it.msg.Progress)
 	}
 	if err == nil {
 		err = q.step(stepSaved)
@@ -114,12 +106,6 @@ func (q *Queue) save(it *item) error {
 		return fmt.Errorf("queue: saving progress of %s: %w", it.id, err)
 	}
 	return nil
-}
-
-// snapshot is a copy that the spool may keep.
-func snapshot(p spool.Progress) spool.Progress {
-	p.Recipients = slices.Clone(p.Recipients)
-	return p
 }
 
 // remove takes a message out of the spool.

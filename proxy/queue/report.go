@@ -19,7 +19,7 @@ type report struct {
 	hostname        string
 	now             time.Time
 	msg             *spool.Message
-	failed, relayed []int // recipients of msg
+	failed, relayed []int        // recipients of msg
 	content         mail.Content // nil when it can't be read
 	fullSize        int64
 
