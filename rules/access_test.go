@@ -37,6 +37,35 @@ func TestSearchesDoNotAllocate(t *testing.T) {
 	}
 }
 
+// SKIP ends the search for one item; the next item is still asked for.
+func TestSkip(t *testing.T) {
+	a, _, err := parseAccess("F", strings.NewReader(`Connect:skipped.example SKIP
+Connect:198.18.0 REJECT
+From:u@b.example SKIP
+From:b.example REJECT
+From:c.b.example SKIP
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Set{access: a}
+	tests := []struct {
+		name string
+		find func() (hit, bool)
+		want bool
+	}{
+		{"name skipped, address listed", func() (hit, bool) { return s.clientHit(session(t, "198.18.0.1", "x.skipped.example")) }, true},
+		{"name skipped, address not", func() (hit, bool) { return s.clientHit(session(t, "198.19.0.1", "x.skipped.example")) }, false},
+		{"address skipped, domain listed", func() (hit, bool) { return s.senderHit(address(t, "u@b.example")) }, true},
+		{"domain skipped", func() (hit, bool) { return s.senderHit(address(t, "u@c.b.example")) }, false},
+	}
+	for _, tt := range tests {
+		if h, ok := tt.find(); ok != tt.want {
+			t.Errorf("%s: %v %v, want %v", tt.name, h, ok, tt.want)
+		}
+	}
+}
+
 // A key longer than the room on the stack is still found.
 func TestLongKeys(t *testing.T) {
 	domain := strings.Repeat("a234567890123456789012345678901234567890123456789012345678901.", 4) + "ex"

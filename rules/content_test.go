@@ -50,7 +50,7 @@ func unscanned(why string) mail.Finding {
 
 func clean() mail.Finding { return mail.Finding{Filter: "clamav", Name: mail.FindingClean} }
 
-// flagged reports whether the verdict's edits say X-Spam-Flag: YES.
+// field returns a field that the verdict adds.
 func field(v mail.Verdict, name string) (string, bool) {
 	for _, e := range v.Edits {
 		if ins, ok := e.(mail.InsertHeader); ok && ins.Field.Is(name) {
@@ -76,7 +76,7 @@ func TestScoreThresholds(t *testing.T) {
 		{"14.9 is not 15", 14.9, Limits{}, mail.Quarantine, true},
 		{"15.0 is", 15.0, Limits{}, mail.Reject, true},
 		{"above", 1000, Limits{}, mail.Reject, true},
-		{"a sum that misses by the last bit", 14.7 + 0.1 + 0.1 + 0.1, Limits{}, mail.Reject, true},
+		{"short of it by the last bit", math.Nextafter(15, 0), Limits{}, mail.Reject, true},
 		{"negative threshold", -1, Limits{Tag: ptr(-1)}, mail.Accept, true},
 		{"below a negative threshold", -1.1, Limits{Tag: ptr(-1)}, mail.Accept, false},
 		{"zero", 0, Limits{Tag: ptr(0)}, mail.Accept, true},
@@ -324,6 +324,7 @@ func TestAccessMapAtTheMessage(t *testing.T) {
 		{"client dropped, sender held", "203.0.113.9", "a@quar.example", []string{"u@local.example"}, nil, "discard"},
 		{"dropped, whatever is in it", "203.0.113.9", "a@b.example", []string{"u@local.example"}, []mail.Finding{virus("X")}, "discard"},
 		{"held yields to a refusal", "203.0.113.8", "a@b.example", []string{"u@local.example"}, []mail.Finding{virus("X")}, "reject"},
+		{"held yields to later", "203.0.113.8", "a@b.example", []string{"u@local.example"}, spam(math.NaN()), "tempfail"},
 		{"OK is no pass for content", "198.18.0.9", "good@another.example", []string{"u@local.example"}, spam(99), "reject"},
 		{"RELAY is no pass for content", "192.168.2.9", "a@b.example", []string{"u@elsewhere.example"}, []mail.Finding{virus("X")}, "reject"},
 		{"null sender", "198.18.0.9", "", []string{"u@local.example"}, nil, "accept"},
@@ -517,6 +518,17 @@ func TestHeaders(t *testing.T) {
 	}
 	if !bytes.Equal(got.Bytes(), want) {
 		t.Errorf("headers:\n%s\nwant:\n%s", &got, want)
+	}
+}
+
+// A copy that is held as not scanned does not claim to be scanned.
+func TestNoClaimOfWhatWasNotScanned(t *testing.T) {
+	v := load(t, DefaultConfig()).Decide(judged(t, []string{"a@example.com"}, clean(), unscanned("encrypted")), nil)
+	if v.Action != mail.Quarantine {
+		t.Fatalf("verdict = %s, want quarantine", show(v))
+	}
+	if got, ok := field(v, "X-Virus-Scanned"); ok {
+		t.Errorf("X-Virus-Scanned: %s", got)
 	}
 }
 
