@@ -15,7 +15,7 @@ func (s *session) dispatch(c command, bad error) {
 	case c.verb == verbForeign:
 		s.foreign()
 		return
-	case s.refused && !followsRefusedData(c.verb):
+	case s.refused && c.verb == verbUnknown:
 		// The client sends its message though DATA was refused. Nothing of it
 		// is a command.
 		s.log.Info("closed", "client", s.client, "cause", "message behind a refused DATA")
@@ -52,15 +52,10 @@ func (s *session) dispatch(c command, bad error) {
 	case verbExpn:
 		s.refuse(mail.Reply{Code: 502, Detail: "5.1", Text: "not implemented"})
 	case verbQuit:
-		s.closing = true
-		s.reply(mail.Reply{Code: 221, Detail: "0.0", Text: "goodbye"})
+		s.farewell(mail.Reply{Code: 221, Detail: "0.0", Text: "goodbye"})
 	default:
 		s.refuse(mail.Reply{Code: 500, Detail: "5.1", Text: "unknown command"})
 	}
-}
-
-func followsRefusedData(v verb) bool {
-	return v != verbUnknown && v != verbBdat
 }
 
 // refuseLine answers a line that is no command. When it may have been DATA or
@@ -102,7 +97,7 @@ func (s *session) hello(c command) {
 	if s.facts.ESMTP {
 		r.Text += "\n" + strings.Join(s.extensions(), "\n")
 	}
-	s.reply(r)
+	s.idle(r)
 }
 
 func (s *session) extensions() []string {

@@ -292,6 +292,14 @@ func testConfig() Config {
 // start runs a server until the test ends. change may be nil.
 func start(t *testing.T, change func(*Config, *gate)) *gate {
 	t.Helper()
+	g := newGate(t, change)
+	g.run()
+	return g
+}
+
+// newGate makes a server that listens.
+func newGate(t *testing.T, change func(*Config, *gate)) *gate {
+	t.Helper()
 	g := &gate{t: t, store: &fakeStore{}, handler: &fakeHandler{}, stats: &fakeStats{}, queue: &fakeQueue{}, log: &logBuffer{}, ended: make(chan struct{})}
 	cfg := testConfig()
 	if change != nil {
@@ -310,11 +318,16 @@ func start(t *testing.T, change func(*Config, *gate)) *gate {
 		t.Fatal(err)
 	}
 	g.srv = srv
+	return g
+}
+
+func (g *gate) run() {
+	t := g.t
 	ctx, stop := context.WithCancel(context.Background())
 	g.stop = stop
 	go func() {
 		defer close(g.ended)
-		if err := srv.Run(ctx); err != nil {
+		if err := g.srv.Run(ctx); err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	}()
@@ -328,7 +341,6 @@ func start(t *testing.T, change func(*Config, *gate)) *gate {
 			t.Logf("log of the server:\n%s", g.log)
 		}
 	})
-	return g
 }
 
 func (g *gate) waitEnd() {
@@ -354,8 +366,12 @@ func (g *gate) dial() *client {
 		g.t.Fatal(err)
 	}
 	g.t.Cleanup(func() { _ = conn.Close() })
+	return newClient(g.t, conn)
+}
+
+func newClient(t *testing.T, conn net.Conn) *client {
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-	return &client{t: g.t, conn: conn, r: bufio.NewReader(conn)}
+	return &client{t: t, conn: conn, r: bufio.NewReader(conn)}
 }
 
 // greeted has read the banner.
@@ -374,7 +390,7 @@ func (g *gate) hello() *client {
 	return c
 }
 
-// ready has sent an envelope.
+// envelope has sent a sender and a recipient.
 func (g *gate) envelope() *client {
 	g.t.Helper()
 	c := g.hello()

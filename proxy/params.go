@@ -69,6 +69,7 @@ func isAlnum(c byte) bool {
 // the sender, and whether SMTPUTF8 is among them.
 func mailParams(ps []param, maxSize int64) (args []string, allowUTF8 bool, refusal mail.Reply) {
 	for _, p := range ps {
+		travels := true
 		switch p.key {
 		case "SIZE":
 			refusal = checkSize(p, maxSize)
@@ -95,14 +96,16 @@ func mailParams(ps []param, maxSize int64) (args []string, allowUTF8 bool, refus
 			if _, ok := decodeXtext(p.value); !ok && p.value != "<>" {
 				refusal = badParam("syntax error in AUTH")
 			}
-			continue
+			travels = false
 		default:
 			refusal = unknownParam()
 		}
 		if !refusal.IsZero() {
 			return nil, false, refusal
 		}
-		args = append(args, p.String())
+		if travels {
+			args = append(args, p.String())
+		}
 	}
 	return args, allowUTF8, mail.Reply{}
 }

@@ -147,7 +147,7 @@ func (s *session) greet() bool {
 		}
 		s.deps.Stats.Connection(s.set.Name, connRejected)
 		s.logReject(mail.StageConnect, "", r, v.Reason)
-		s.hangUp(r)
+		s.farewell(r)
 		return false
 	}
 	s.deps.Stats.Connection(s.set.Name, connAccepted)
@@ -186,8 +186,7 @@ func (s *session) pause() bool {
 func (s *session) lost(err error) {
 	switch {
 	case errors.Is(err, errStopping):
-		s.closing = true
-		s.reply(closing("3.2", "the server stops, please try again later"))
+		s.farewell(closing("3.2", "the server stops, please try again later"))
 	case errors.Is(err, errLineLength):
 		s.log.Info("closed", "client", s.client, "cause", "line too long")
 		s.hangUp(mail.Reply{Code: 500, Detail: "5.2", Text: "line too long"})
@@ -195,8 +194,7 @@ func (s *session) lost(err error) {
 		s.foreign()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.log.Info("closed", "client", s.client, "cause", "timeout")
-		s.closing = true
-		s.reply(closing("4.2", "timeout"))
+		s.farewell(closing("4.2", "timeout"))
 	case s.tx != nil && !errors.Is(err, io.EOF):
 		s.log.Info("closed", "client", s.client, "cause", "connection lost", "error", err)
 	}
@@ -209,18 +207,25 @@ func (s *session) foreign() {
 
 // reply queues a reply; one with code 421 ends the session.
 func (s *session) reply(r mail.Reply) {
+	if r.Code == 421 {
+		s.hangUp(r)
+		return
+	}
 	if err := s.send(r.Wire()); err != nil {
 		s.closing = true
-	}
-	if r.Code == 421 {
-		s.closing, s.linger = true, true
 	}
 }
 
 // hangUp replies and ends the session, though the client may be sending.
 func (s *session) hangUp(r mail.Reply) {
-	s.closing, s.linger = true, true
-	s.reply(r)
+	s.farewell(r)
+	s.linger = true
+}
+
+// farewell replies to a client that waits, and ends the session.
+func (s *session) farewell(r mail.Reply) {
+	s.closing = true
+	_ = s.send(r.Wire()) // closing in any case
 }
 
 // refuse replies to a command that went wrong, and counts it.
