@@ -13,11 +13,11 @@ const sparse = 8
 
 // compact moves on the few messages that old segments hold, so that the disk
 // that is used stays in proportion to what is queued.
-func (s *Spool) compact(ctx context.Context, settle time.Duration) {
+func (s *Spool) compact(ctx context.Context) {
 	s.mu.Lock()
 	var old []*segment
 	for _, seg := range s.content.all {
-		if seg.live > 0 && !seg.stuck && !seg.sealed.IsZero() && time.Since(seg.sealed) >= settle &&
+		if seg.live > 0 && !seg.stuck && !seg.sealed.IsZero() && time.Since(seg.sealed) >= s.settle &&
 			seg.bytes*sparse < max(seg.room, seg.size) {
 			old = append(old, seg)
 		}

@@ -19,9 +19,10 @@ const (
 type journal struct {
 	name   string
 	dir    *dir
-	size   int64 // of a segment
-	least  int64 // what a segment may shrink to on a full disk
-	spares int   // how many files to keep for the next segments
+	size   int64         // of a segment
+	least  int64         // what a segment may shrink to on a full disk
+	spares int           // how many files to keep for the next segments
+	rest   time.Duration // retryAfter, less in tests
 	fail   func(step string) error
 
 	mu       sync.Mutex // held by the one who writes

@@ -122,9 +122,9 @@ func (s *Spool) readFrame(seg *segment, b []byte, at int64) (frame, error) {
 	return fr, nil
 }
 
-// readRecord reads a whole record.
+// readRecord reads a whole record. Nobody needs its trailer, which may be cut.
 func (s *Spool) readRecord(seg *segment, at, size int64) (fr frame, meta, data []byte, err error) {
-	b := make([]byte, size)
+	b := make([]byte, size-trailerSize)
 	if fr, err = s.readFrame(seg, b, at); err != nil {
 		return fr, nil, nil, err
 	}

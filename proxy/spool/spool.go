@@ -60,6 +60,7 @@ type Spool struct {
 	kick                      chan struct{} // there is something for Run
 	zeros                     [block]byte   // the end of a batch
 	damaged                   atomic.Bool   // something was set aside at the start
+	settle                    time.Duration // settleTime, less in tests
 
 	cleaning sync.Mutex // held by the one who moves progress records
 
@@ -87,6 +88,7 @@ func Open(o Options) (*Spool, error) {
 		index:    newIndex(),
 		cache:    cache{limit: o.Cache},
 		reserved: map[string]bool{},
+		settle:   settleTime,
 	}
 	if err := s.openDirs(); err != nil {
 		s.closeFiles()
@@ -121,8 +123,8 @@ func (s *Spool) openDirs() (err error) {
 	if s.opts.Failpoint != nil {
 		step = s.step
 	}
-	s.content = &journal{name: contentName, size: s.opts.Segment, least: min(s.opts.Segment/4, 1<<20), spares: contentSpares, fail: step}
-	s.progress = &journal{name: progressName, size: min(progressSegment, s.opts.Segment), least: 16 * block, fail: step}
+	s.content = &journal{name: contentName, size: s.opts.Segment, least: min(s.opts.Segment/4, 1<<20), spares: contentSpares, rest: retryAfter, fail: step}
+	s.progress = &journal{name: progressName, size: min(progressSegment, s.opts.Segment), least: 4 * block, rest: retryAfter, fail: step}
 	for _, d := range []struct {
 		dir  **dir
 		name string
@@ -188,7 +190,7 @@ func (s *Spool) segment(j *journal, need int64) (*segment, error) {
 	if j.current != nil && j.current.end+need <= j.current.room {
 		return j.current, nil
 	}
-	if err := j.failing(); err != nil && time.Since(j.tried) < retryAfter {
+	if err := j.failing(); err != nil && time.Since(j.tried) < j.rest {
 		return nil, err
 	}
 	return s.roll(j, need)

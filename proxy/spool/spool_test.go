@@ -72,7 +72,9 @@ func testBody(id string, size int) []byte {
 	return b
 }
 
-func testHeader(id string) []byte { return []byte("Subject: message " + id + "\r\nX-ID: " + id + "\r\n") }
+func testHeader(id string) []byte {
+	return []byte("Subject: message " + id + "\r\nX-ID: " + id + "\r\n")
+}
 
 func testEntry(id string) Entry {
 	return Entry{

@@ -13,9 +13,9 @@ const (
 	// upkeepDelay gathers progress for one sync. It bounds what power loss can
 	// make us deliver twice.
 	upkeepDelay = 100 * time.Millisecond
-	// settle is how long a segment is left alone before what is live in it is
-	// moved: most of that is delivered in the meantime.
-	settle = 30 * time.Second
+	// settleTime is how long a segment is left alone before what is live in it
+	// is moved: most of that is delivered in the meantime.
+	settleTime = 30 * time.Second
 )
 
 // Run looks after the spool until ctx ends, then makes all of it durable: it
@@ -26,7 +26,7 @@ func (s *Spool) Run(ctx context.Context) error {
 	defer tick.Stop()
 	s.begin()
 	for {
-		s.upkeep(ctx, settle)
+		s.upkeep(ctx)
 		select {
 		case <-ctx.Done():
 			return s.Sync(context.WithoutCancel(ctx))
@@ -52,7 +52,7 @@ func (s *Spool) begin() {
 	}
 }
 
-func (s *Spool) upkeep(ctx context.Context, settle time.Duration) {
+func (s *Spool) upkeep(ctx context.Context) {
 	for _, j := range []*journal{s.content, s.progress} {
 		s.retry(j)
 	}
@@ -65,7 +65,7 @@ func (s *Spool) upkeep(ctx context.Context, settle time.Duration) {
 		}
 	}
 	s.retire()
-	s.compact(ctx, settle)
+	s.compact(ctx)
 	s.clean()
 }
 
@@ -82,7 +82,7 @@ func (s *Spool) retry(j *journal) {
 	case !j.reported:
 		s.log.Error("spool: can't write", "log", j.name, "error", err)
 		j.reported = true
-	case time.Since(j.tried) < retryAfter:
+	case time.Since(j.tried) < j.rest:
 		return
 	}
 	s.dropSpares()
