@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math"
 	"net/netip"
@@ -168,6 +169,9 @@ func (p place) set(f field, v any) {
 		return
 	case *netip.Prefix:
 		p.setPrefix(dst, v)
+		return
+	case *slog.Level:
+		p.setLevel(dst, v)
 		return
 	case encoding.TextUnmarshaler:
 		if s, ok := p.text(v); ok {
@@ -367,6 +371,20 @@ func (p place) setPrefix(dst *netip.Prefix, v any) {
 		p.problem(fmt.Sprintf("%q names a host, not a network", s), fmt.Sprintf("write %q for the network or \"%s\" for the host", n.Masked(), n.Addr()))
 	default:
 		*dst = n
+	}
+}
+
+// setLevel reads the level of a log by the words that people use.
+func (p place) setLevel(dst *slog.Level, v any) {
+	s, ok := p.text(v)
+	if !ok {
+		return
+	}
+	levels := map[string]slog.Level{
+		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warning": slog.LevelWarn, "warn": slog.LevelWarn, "error": slog.LevelError,
+	}
+	if *dst, ok = levels[s]; !ok {
+		p.problem(fmt.Sprintf("%q is no level", s), "write debug, info, warning or error")
 	}
 }
 

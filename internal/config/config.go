@@ -16,9 +16,11 @@ import (
 	"gatepost/filters/spamassassin"
 	"gatepost/internal/console"
 	"gatepost/internal/mail"
+	"gatepost/internal/maillog"
 	"gatepost/proxy"
 	"gatepost/proxy/forward"
 	"gatepost/proxy/queue"
+	"gatepost/proxy/spool"
 	"gatepost/rules"
 )
 
@@ -41,7 +43,7 @@ type Config struct {
 	Filters   []Filter // in the order of the file
 	Rules     rules.Config
 	Queue     queue.Config
-	Log       Log
+	Log       maillog.Config
 }
 
 // Listener is a section [listener.NAME].
@@ -58,12 +60,6 @@ type Filter struct {
 	SpamAssassin *spamassassin.Config
 }
 
-// Log is the section [log].
-type Log struct {
-	Format Format `toml:"format"` // default "text"
-	Level  Level  `toml:"level"`  // default "info"
-}
-
 // main is the top level of the file. What is "any" has a reader of its own.
 type main struct {
 	Hostname     string         `toml:"hostname"`
@@ -75,7 +71,7 @@ type main struct {
 	Console      console.Config `toml:"console"`
 	Queue        queue.Config   `toml:"queue"`
 	Filtering    filters.Config `toml:"filtering"`
-	Log          Log            `toml:"log"`
+	Log          maillog.Config `toml:"log"`
 
 	Rules    any `toml:"rules"`
 	Limits   any `toml:"limits"`
@@ -90,12 +86,12 @@ type main struct {
 func defaults() main {
 	return main{
 		Spool:        "/var/spool/gatepost",
-		SpoolMinFree: 200_000_000,
+		SpoolMinFree: spool.DefaultMinFree,
 		Control:      "unix:/run/gatepost/control.sock",
 		Console:      console.DefaultConfig(),
 		Queue:        queue.DefaultConfig(),
 		Filtering:    filters.DefaultConfig(),
-		Log:          Log{Format: Text, Level: Info},
+		Log:          maillog.DefaultConfig(),
 	}
 }
 
@@ -104,7 +100,13 @@ const maxFile = 4 << 20
 
 // Load reads a file and all that it names. Its error is that of the file, or
 // Problems.
-func Load(path string) (*Config, error) {
+func Load(path string) (*Config, error) { return load(path, true) }
+
+// LoadForScan is Load for a file that may be without a listener: one that is
+// there to judge files only.
+func LoadForScan(path string) (*Config, error) { return load(path, false) }
+
+func load(path string, listening bool) (*Config, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
@@ -116,17 +118,17 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	return read(path, string(text))
+	return read(path, string(text), listening)
 }
 
-func read(path, text string) (*Config, error) {
+func read(path, text string, listening bool) (*Config, error) {
 	r := &reader{file: path, lines: newLines(text), meant: make(map[string]bool)}
 	top := table{place: place{r: r, node: scan(text)}}
 	if _, err := toml.Decode(text, &top.values); err != nil {
 		return nil, r.syntax(err)
 	}
 	c := &Config{File: path}
-	c.read(top)
+	c.read(top, listening)
 	if len(r.problems) > 0 {
 		return nil, r.problems.sorted(path)
 	}
@@ -151,7 +153,7 @@ func (r *reader) syntax(err error) error {
 
 // read fills c from the top level down. The order matters only where one
 // section needs another.
-func (c *Config) read(top table) {
+func (c *Config) read(top table, listening bool) {
 	m := defaults()
 	top.bind(&m)
 	c.Hostname, c.Console, c.Queue, c.Filtering, c.Log = m.Hostname, m.Console, m.Queue, m.Filtering, m.Log
@@ -160,6 +162,9 @@ func (c *Config) read(top table) {
 	c.checkStores(top, m.Control)
 	c.readRules(top)
 	c.readListeners(top)
+	if listening && len(c.Listeners) == 0 {
+		top.child("listener").missing(`a section [listener.mx] with address = "0.0.0.0:25"`)
+	}
 	c.readRoutes(top)
 	c.readFilters(top)
 	notBuilt(top)

@@ -127,6 +127,15 @@ func TestEverything(t *testing.T) {
 	}
 }
 
+func TestLoadForScan(t *testing.T) {
+	if _, err := LoadForScan("testdata/bad/no-listener.toml"); err != nil {
+		t.Errorf("LoadForScan without a listener: %v", err)
+	}
+	if _, err := LoadForScan("testdata/bad/words.toml"); err == nil {
+		t.Error("LoadForScan of a bad file: no error")
+	}
+}
+
 func TestLoadMissing(t *testing.T) {
 	if _, err := Load("testdata/none.toml"); !os.IsNotExist(unwrap(err)) {
 		t.Errorf("Load of a file that is not there = %v", err)
@@ -157,7 +166,7 @@ func FuzzRead(f *testing.F) {
 		if strings.Contains(text, "file:") || strings.Contains(text, "access") || strings.Contains(text, "tls") {
 			return // no files of strangers
 		}
-		_, err := read("x.toml", text)
+		_, err := read("x.toml", text, true)
 		problems, ok := err.(Problems)
 		if err != nil && (!ok || len(problems) == 0) {
 			t.Fatalf("error is %T: %v", err, err)

@@ -17,15 +17,11 @@ func (c *Config) readListeners(top table) {
 	base := proxy.DefaultConfig()
 	limits := top.table("limits")
 	limits.bind(&base.Limits)
-	sections := top.tables("listener")
-	if len(sections) == 0 {
-		top.child("listener").missing("a section [listener.mx] with address = \"0.0.0.0:25\"")
-	}
-	for _, s := range sections {
+	for _, s := range top.tables("listener") {
 		l := Listener{Config: base}
 		l.Name = s.name
 		l.Trusted = c.Rules.Relay.Networks
-		l.Postmaster = c.postmaster()
+		l.Postmaster = c.Postmaster()
 		s.bind(&l)
 		if l.Hostname == "" {
 			l.Hostname = c.Hostname
@@ -64,8 +60,8 @@ func (c *Config) checkListener(top table, s named, l *Listener) {
 // goodName reports whether a name can stand in logs and metrics as it is.
 func goodName(name string) bool { return quoteKey(name) == name && len(name) <= 63 }
 
-// postmaster is who gets mail for <postmaster> without a domain.
-func (c *Config) postmaster() mail.Address {
+// Postmaster is who gets mail for <postmaster> without a domain.
+func (c *Config) Postmaster() mail.Address {
 	for _, d := range c.Rules.Relay.Domains {
 		if name, err := mail.ParseDomain(d); err == nil {
 			return mail.Address{Local: "postmaster", Domain: name}

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -30,59 +31,54 @@ type Request struct {
 
 // Result is what became of a Request.
 type Result struct {
-	Done   int       `json:"done"`
-	Failed []Failure `json:"failed,omitempty"`
-}
-
-// Failure is why one message was not acted on.
-type Failure struct {
-	ID    string `json:"id"`
-	Error string `json:"error"`
+	Done   int      `json:"done"`
+	Failed []string `json:"failed,omitempty"` // why, one for each of the others
 }
 
 // Apply acts on each message that the request names. One that fails does not
 // keep the others.
-func Apply(q Queue, action Action, req Request) Result {
+func Apply(ctx context.Context, q Queue, a Action, req Request) Result {
+	var r Result
 	ids := req.IDs
 	if req.All {
-		ids = fitting(q, action)
+		ids = fitting(q, a)
 	}
-	var r Result
+	var valid []string
 	for _, id := range ids {
-		err := act(q, action, id)
-		switch {
-		case err == nil:
-			r.Done++
-		case req.All && errors.Is(err, spool.ErrNotFound): // delivered in the meantime
-		default:
-			r.Failed = append(r.Failed, Failure{ID: mail.CleanText(id), Error: reason(err)})
+		if mail.ValidID(id) {
+			valid = append(valid, id)
+		} else {
+			r.Failed = append(r.Failed, fmt.Sprintf("%q is not a message ID", id))
 		}
+	}
+	done, err := q.Apply(ctx, a, valid)
+	r.Done = done
+	for _, e := range each(err) {
+		if req.All && errors.Is(e, spool.ErrNotFound) {
+			continue // it went while we looked
+		}
+		r.Failed = append(r.Failed, e.Error())
 	}
 	return r
 }
 
-func act(q Queue, action Action, id string) error {
-	if !mail.ValidID(id) {
-		return errBadID
+// each takes joined errors apart.
+func each(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
 	}
-	return q.Do(action, id)
-}
-
-var errBadID = errors.New("not a message ID")
-
-func reason(err error) string {
-	if errors.Is(err, spool.ErrNotFound) {
-		return "no such message"
+	if err == nil {
+		return nil
 	}
-	return err.Error()
+	return []error{err}
 }
 
 // fitting lists the messages that an action on all of them means.
-func fitting(q Queue, action Action) []string {
+func fitting(q Queue, a Action) []string {
 	var ids []string
-	for m := range q.List() {
-		held := m.Queue == "hold"
-		if action == Delete || held == (action == Release) {
+	for m := range q.List(Filter{}) {
+		held := m.State == string(spool.Hold)
+		if a == Delete || held == (a == Release) {
 			ids = append(ids, m.ID)
 		}
 	}

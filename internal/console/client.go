@@ -51,9 +51,9 @@ func (c *Client) Reload(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, "reload", nil, &struct{}{})
 }
 
-// List calls yield with each message until it returns an error.
-func (c *Client) List(ctx context.Context, yield func(Message) error) error {
-	resp, err := c.do(ctx, http.MethodGet, "queue", nil)
+// List calls yield with each message that f chooses until it returns an error.
+func (c *Client) List(ctx context.Context, f Filter, yield func(Message) error) error {
+	resp, err := c.do(ctx, http.MethodGet, "queue?"+f.values().Encode(), nil)
 	if err != nil {
 		return err
 	}

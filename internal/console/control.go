@@ -87,17 +87,22 @@ func (c *Control) Run(ctx context.Context) error {
 func (c *Control) status(w http.ResponseWriter, _ *http.Request) {
 	s := c.deps.Status()
 	s.Queue = make(map[string]int)
-	for m := range c.deps.Queue.List() {
-		s.Queue[m.Queue]++
+	for m := range c.deps.Queue.List(Filter{}) {
+		s.Queue[m.QueueName]++
 	}
 	answer(w, http.StatusOK, s)
 }
 
 // list streams one JSON object a line: the queue may be long.
-func (c *Control) list(w http.ResponseWriter, _ *http.Request) {
+func (c *Control) list(w http.ResponseWriter, r *http.Request) {
+	f, err := parseFilter(r.URL.Query())
+	if err != nil {
+		answer(w, http.StatusBadRequest, failure{err.Error()})
+		return
+	}
 	w.Header().Set("Content-Type", "application/jsonl")
 	enc := json.NewEncoder(w)
-	for m := range c.deps.Queue.List() {
+	for m := range c.deps.Queue.List(f) {
 		if enc.Encode(m) != nil {
 			return // the client is gone
 		}
@@ -124,19 +129,32 @@ func (c *Control) content(w http.ResponseWriter, r *http.Request) {
 		refuse(w, errBadID)
 		return
 	}
-	content, err := c.deps.Queue.Content(id)
-	if err != nil {
-		refuse(w, err)
-		return
-	}
-	defer content.Close()
-	w.Header().Set("Content-Type", "message/rfc822")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if _, err := content.WriteTo(w); err != nil {
+	body := &lateBody{w: w}
+	if err := c.deps.Queue.WriteContent(id, body); err != nil {
+		if !body.begun {
+			refuse(w, err)
+			return
+		}
 		// The status is sent: only a cut connection tells the client that
 		// this was not all.
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// lateBody sends the header of the answer with the first byte of the content:
+// until then it can still be a refusal.
+type lateBody struct {
+	w     http.ResponseWriter
+	begun bool
+}
+
+func (b *lateBody) Write(p []byte) (int, error) {
+	if !b.begun {
+		b.begun = true
+		b.w.Header().Set("Content-Type", "message/rfc822")
+		b.w.Header().Set("X-Content-Type-Options", "nosniff")
+	}
+	return b.w.Write(p)
 }
 
 // maxRequest is room for a million IDs.
@@ -155,7 +173,7 @@ func (c *Control) act(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, failure{err.Error()})
 		return
 	}
-	answer(w, http.StatusOK, Apply(c.deps.Queue, action, req))
+	answer(w, http.StatusOK, Apply(r.Context(), c.deps.Queue, action, req))
 }
 
 func (c *Control) reload(w http.ResponseWriter, r *http.Request) {
@@ -165,6 +183,8 @@ func (c *Control) reload(w http.ResponseWriter, r *http.Request) {
 	}
 	answer(w, http.StatusOK, struct{}{})
 }
+
+var errBadID = errors.New("not a message ID")
 
 // failure is the answer to what could not be done.
 type failure struct {
@@ -179,7 +199,7 @@ func refuse(w http.ResponseWriter, err error) {
 	case errors.Is(err, spool.ErrNotFound):
 		code = http.StatusNotFound
 	}
-	answer(w, code, failure{reason(err)})
+	answer(w, code, failure{err.Error()})
 }
 
 func answer(w http.ResponseWriter, code int, v any) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"net"
@@ -22,11 +23,15 @@ import (
 // memory is a queue of a few messages.
 type memory struct {
 	messages []Message
+	asked    Filter
 	done     []string // "action id"
 	broken   bool     // content ends early
 }
 
-func (q *memory) List() iter.Seq[Message] { return slices.Values(q.messages) }
+func (q *memory) List(f Filter) iter.Seq[Message] {
+	q.asked = f
+	return slices.Values(q.messages)
+}
 
 func (q *memory) Show(id string) (Message, error) {
 	for _, m := range q.messages {
@@ -34,52 +39,47 @@ func (q *memory) Show(id string) (Message, error) {
 			return m, nil
 		}
 	}
-	return Message{}, spool.ErrNotFound
+	return Message{}, fmt.Errorf("queue: message %s: %w", id, spool.ErrNotFound)
 }
 
-func (q *memory) Content(id string) (Content, error) {
-	if _, err := q.Show(id); err != nil {
-		return nil, err
-	}
-	return content{strings.NewReader("Subject: x\r\n\r\nbody\r\n"), q.broken}, nil
-}
-
-func (q *memory) Do(a Action, id string) error {
+func (q *memory) WriteContent(id string, w io.Writer) error {
 	if _, err := q.Show(id); err != nil {
 		return err
 	}
-	q.done = append(q.done, string(a)+" "+id)
-	return nil
-}
-
-type content struct {
-	*strings.Reader
-	broken bool
-}
-
-func (c content) Close() error { return nil }
-
-func (c content) WriteTo(w io.Writer) (int64, error) {
-	n, err := c.Reader.WriteTo(w)
-	if c.broken {
+	_, err := io.WriteString(w, "Subject: x\r\n\r\nbody\r\n")
+	if q.broken {
 		err = errors.New("disk")
 	}
-	return n, err
+	return err
+}
+
+func (q *memory) Apply(_ context.Context, a Action, ids []string) (int, error) {
+	var errs []error
+	done := 0
+	for _, id := range ids {
+		if _, err := q.Show(id); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		q.done = append(q.done, string(a)+" "+id)
+		done++
+	}
+	return done, errors.Join(errs...)
 }
 
 var ids = []string{mail.NewID(time.UnixMicro(1)), mail.NewID(time.UnixMicro(2)), mail.NewID(time.UnixMicro(3))}
 
 func queueOf3() *memory {
 	return &memory{messages: []Message{
-		{ID: ids[0], Queue: "deferred", Sender: "a@example.com", Recipients: []Recipient{{Address: "b@example.com", Reason: "451 later"}}},
-		{ID: ids[1], Queue: "hold", Reason: "spam"},
-		{ID: ids[2], Queue: "active"},
+		{ID: ids[0], State: "queue", QueueName: "deferred", Sender: "a@example.com", Recipients: []Recipient{{Address: "b@example.com", Reason: "451 later"}}},
+		{ID: ids[1], State: "hold", QueueName: "hold", Reason: "spam"},
+		{ID: ids[2], State: "slow", QueueName: "active"},
 	}}
 }
 
 // admin is what Client and Local both offer.
 type admin interface {
-	List(context.Context, func(Message) error) error
+	List(context.Context, Filter, func(Message) error) error
 	Show(context.Context, string) (Message, error)
 	Content(context.Context, string, io.Writer) error
 	Apply(context.Context, Action, Request) (Result, error)
@@ -112,9 +112,16 @@ func TestQueueRemoteAndLocal(t *testing.T) {
 
 func testQueue(t *testing.T, q *memory, a admin) {
 	ctx := t.Context()
+	chosen := Filter{State: "hold", Sender: "a+b@x", NullSender: true, Recipient: "c@x", Domain: "x", Older: time.Hour, Reason: "a|b"}
 	var listed []string
-	if err := a.List(ctx, func(m Message) error { listed = append(listed, m.ID); return nil }); err != nil || !slices.Equal(listed, ids) {
+	if err := a.List(ctx, chosen, func(m Message) error { listed = append(listed, m.ID); return nil }); err != nil || !slices.Equal(listed, ids) {
 		t.Errorf("List = %q, %v; want %q", listed, err, ids)
+	}
+	if q.asked != chosen {
+		t.Errorf("the queue was asked for %+v, want %+v", q.asked, chosen)
+	}
+	if err := a.List(ctx, Filter{Reason: "("}, nil); err == nil {
+		t.Error("List with a bad expression: no error")
 	}
 	m, err := a.Show(ctx, ids[0])
 	if err != nil || m.Sender != "a@example.com" || m.Recipients[0].Reason != "451 later" {
@@ -276,36 +283,6 @@ func TestAllowed(t *testing.T) {
 	for _, tt := range tests {
 		if got := allowed(tt.uid, tt.self); got != tt.want {
 			t.Errorf("allowed(%d, %d) = %v, want %v", tt.uid, tt.self, got, tt.want)
-		}
-	}
-}
-
-func TestDescribe(t *testing.T) {
-	m := &spool.Message{
-		Entry: spool.Entry{ID: ids[0], Received: time.Unix(1700000000, 0), Envelope: mail.Envelope{
-			Recipients: []mail.Path{{Address: mail.Address{Local: "done", Domain: "x"}}, {Address: mail.Address{Local: "wait", Domain: "x"}}},
-		}},
-		Progress: spool.Progress{State: spool.Queue, Attempts: 1, Recipients: []spool.Recipient{
-			{Status: mail.Delivered}, {Reply: mail.Reply{Code: 451, Detail: "7.1", Text: "later"}, Remote: "mx"},
-		}},
-	}
-	d := Describe(m, false)
-	want := []Recipient{{Address: "wait@x", Reason: "451 4.7.1 later", Remote: "mx"}}
-	if d.Queue != "deferred" || !slices.Equal(d.Recipients, want) || d.Arrival != 1700000000 || d.Next != 0 {
-		t.Errorf("Describe = %+v", d)
-	}
-	for _, tt := range []struct {
-		state    spool.State
-		attempts int
-		active   bool
-		want     string
-	}{
-		{spool.Queue, 0, false, "incoming"}, {spool.Queue, 2, false, "deferred"}, {spool.Queue, 2, true, "active"},
-		{spool.Slow, 5, false, "slow"}, {spool.Slow, 5, true, "active"}, {spool.Hold, 0, false, "hold"}, {spool.Hold, 0, true, "hold"},
-	} {
-		m.Progress.State, m.Attempts = tt.state, tt.attempts
-		if got := Describe(m, tt.active).Queue; got != tt.want {
-			t.Errorf("queue_name of %v = %q, want %q", tt, got, tt.want)
 		}
 	}
 }

@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"fmt"
 	"io"
 
 	"gatepost/internal/mail"
@@ -12,9 +11,12 @@ import (
 // line on a spool whose gateway does not run.
 type Local struct{ Queue Queue }
 
-// List calls yield with each message until it returns an error.
-func (l Local) List(_ context.Context, yield func(Message) error) error {
-	for m := range l.Queue.List() {
+// List calls yield with each message that f chooses until it returns an error.
+func (l Local) List(_ context.Context, f Filter, yield func(Message) error) error {
+	if err := f.Validate(); err != nil {
+		return refusal(err)
+	}
+	for m := range l.Queue.List(f) {
 		if err := yield(m); err != nil {
 			return err
 		}
@@ -39,20 +41,15 @@ func (l Local) Content(_ context.Context, id string, w io.Writer) error {
 	if !mail.ValidID(id) {
 		return refusal(errBadID)
 	}
-	c, err := l.Queue.Content(id)
-	if err != nil {
+	if err := l.Queue.WriteContent(id, w); err != nil {
 		return refusal(err)
-	}
-	defer c.Close()
-	if _, err := c.WriteTo(w); err != nil {
-		return fmt.Errorf("console: content of %s: %w", id, err)
 	}
 	return nil
 }
 
 // Apply acts on messages.
-func (l Local) Apply(_ context.Context, action Action, req Request) (Result, error) {
-	return Apply(l.Queue, action, req), nil
+func (l Local) Apply(ctx context.Context, action Action, req Request) (Result, error) {
+	return Apply(ctx, l.Queue, action, req), nil
 }
 
-func refusal(err error) error { return &Refusal{Text: reason(err), cause: err} }
+func refusal(err error) error { return &Refusal{Text: err.Error(), cause: err} }

@@ -1,114 +1,117 @@
 package console
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"iter"
+	"net/url"
+	"regexp"
 	"time"
 
 	"gatepost/internal/mail"
-	"gatepost/proxy/spool"
 )
 
-// Message is one message of the queue in the words of "postqueue -j", so that
-// what admins wrote for those fits, and with what we know beyond.
+// Message is one message of the queue. Beside our own words it has those of
+// "postqueue -j", so that what admins wrote for that fits.
 type Message struct {
-	Queue        string      `json:"queue_name"` // active, incoming, deferred, slow or hold
-	ID           string      `json:"queue_id"`
+	ID       string     `json:"id"`
+	State    string     `json:"state"` // queue, slow or hold
+	Reason   string     `json:"reason,omitempty"`
+	Active   bool       `json:"active"` // it is being delivered
+	Attempts int        `json:"attempts"`
+	Next     *time.Time `json:"next,omitempty"` // of the next attempt
+	Origin   string     `json:"origin,omitempty"`
+	Group    string     `json:"group,omitempty"` // ID of the transaction, where a message was split
+	Listener string     `json:"listener,omitempty"`
+	Client   string     `json:"client,omitempty"`
+	Helo     string     `json:"helo,omitempty"`
+	Subject  string     `json:"subject,omitempty"`
+	Score    float64    `json:"score"`
+
+	QueueName    string      `json:"queue_name"` // incoming, active, deferred, slow or hold
+	QueueID      string      `json:"queue_id"`
 	Arrival      int64       `json:"arrival_time"` // seconds since 1970
 	Size         int64       `json:"message_size"`
 	ForcedExpire bool        `json:"forced_expire"`
 	Sender       string      `json:"sender"`
-	Recipients   []Recipient `json:"recipients"` // those that still wait
+	Recipients   []Recipient `json:"recipients"`
 
-	Reason   string  `json:"hold_reason,omitempty"`
-	Attempts int     `json:"attempts"`
-	Next     int64   `json:"next_attempt,omitempty"` // seconds since 1970
-	Origin   string  `json:"origin,omitempty"`
-	Group    string  `json:"transaction_id,omitempty"`
-	Listener string  `json:"listener,omitempty"`
-	Client   string  `json:"client,omitempty"`
-	Helo     string  `json:"helo,omitempty"`
-	Subject  string  `json:"subject,omitempty"`
-	Score    float64 `json:"score"`
+	Header string `json:"header,omitempty"` // where one message is shown
 }
 
-// Recipient is one that still waits, and why.
+// Recipient is one of a message, and why it waits.
 type Recipient struct {
 	Address string `json:"address"`
+	Status  string `json:"status"` // deferred, sent or bounced
 	Reason  string `json:"delay_reason,omitempty"`
 	Remote  string `json:"remote,omitempty"`
 }
 
-// Queue is the messages and what may be done with each. What is not there is
-// spool.ErrNotFound.
+// Waits reports whether the recipient does not have the message yet.
+func (r Recipient) Waits() bool { return r.Status == mail.Deferred.String() }
+
+// Queue is the messages and what may be done with them.
 type Queue interface {
-	List() iter.Seq[Message]
+	List(f Filter) iter.Seq[Message]
+	// Show returns one message with its header, and WriteContent writes the
+	// whole of it. What is not there is spool.ErrNotFound.
 	Show(id string) (Message, error)
-	Content(id string) (Content, error)
-	Do(action Action, id string) error
+	WriteContent(id string, w io.Writer) error
+	// Apply returns how many messages it acted on, and joined errors of the
+	// others.
+	Apply(ctx context.Context, a Action, ids []string) (done int, err error)
 }
 
-// Content is a message as it is in the spool.
-type Content interface {
-	io.WriterTo
-	io.Closer
+// Filter chooses messages of a list; what is set must hold.
+type Filter struct {
+	State      string
+	Sender     string
+	NullSender bool
+	Recipient  string
+	Domain     string // of a recipient
+	Older      time.Duration
+	Reason     string // regular expression
 }
 
-// Describe says of a message in the spool what the outside may know.
-func Describe(m *spool.Message, active bool) Message {
-	d := Message{
-		Queue:    queueName(m, active),
-		ID:       m.ID,
-		Arrival:  m.Received.Unix(),
-		Size:     m.Size,
-		Sender:   m.Envelope.Sender.String(),
-		Attempts: m.Attempts,
-		Next:     seconds(m.Next),
-		Origin:   string(m.Origin),
-		Group:    m.Group,
-		Listener: m.Listener,
-		Client:   m.Client,
-		Helo:     m.Helo,
-		Subject:  m.Subject,
-		Score:    m.Score,
-	}
-	if m.Progress.State == spool.Hold {
-		d.Reason = m.Progress.Reason
-	}
-	for i, path := range m.Envelope.Recipients {
-		r := Recipient{Address: path.String()}
-		if i < len(m.Progress.Recipients) {
-			p := m.Progress.Recipients[i]
-			if p.Status != mail.Deferred {
-				continue
-			}
-			if !p.Reply.IsZero() {
-				r.Reason = p.Reply.String()
-			}
-			r.Remote = p.Remote
+// values and parseFilter are the way of a Filter through a URL.
+func (f Filter) values() url.Values {
+	v := url.Values{}
+	for key, value := range map[string]string{
+		"state": f.State, "sender": f.Sender, "recipient": f.Recipient, "domain": f.Domain, "reason": f.Reason,
+	} {
+		if value != "" {
+			v.Set(key, value)
 		}
-		d.Recipients = append(d.Recipients, r)
 	}
-	return d
+	if f.NullSender {
+		v.Set("null_sender", "true")
+	}
+	if f.Older > 0 {
+		v.Set("older", f.Older.String())
+	}
+	return v
 }
 
-func queueName(m *spool.Message, active bool) string {
-	switch {
-	case m.Progress.State != spool.Queue && m.Progress.State != spool.Slow:
-		return string(m.Progress.State)
-	case active:
-		return "active"
-	case m.Progress.State == spool.Slow:
-		return string(m.Progress.State)
-	case m.Attempts > 0:
-		return "deferred"
+func parseFilter(v url.Values) (Filter, error) {
+	f := Filter{
+		State: v.Get("state"), Sender: v.Get("sender"), Recipient: v.Get("recipient"), Domain: v.Get("domain"), Reason: v.Get("reason"),
+		NullSender: v.Get("null_sender") == "true",
 	}
-	return "incoming"
+	if older := v.Get("older"); older != "" {
+		d, err := time.ParseDuration(older)
+		if err != nil {
+			return Filter{}, fmt.Errorf("older: %w", err)
+		}
+		f.Older = d
+	}
+	return f, f.Validate()
 }
 
-func seconds(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
+// Validate checks the regular expression.
+func (f Filter) Validate() error {
+	if _, err := regexp.Compile(f.Reason); err != nil {
+		return fmt.Errorf("reason: %w", err)
 	}
-	return t.Unix()
+	return nil
 }

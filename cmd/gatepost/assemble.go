@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"gatepost/filters"
+	"gatepost/filters/clamav"
+	"gatepost/filters/spamassassin"
+	"gatepost/internal/config"
+	"gatepost/internal/console"
+	"gatepost/internal/dns"
+	"gatepost/internal/mail"
+	"gatepost/internal/metrics"
+	"gatepost/proxy"
+	"gatepost/proxy/forward"
+	"gatepost/proxy/queue"
+	"gatepost/proxy/spool"
+	"gatepost/rules"
+)
+
+// gateway is all parts of a gateway that takes mail.
+type gateway struct {
+	boot    *config.Config // what it was started with
+	log     *slog.Logger
+	level   *slog.LevelVar
+	metrics *metrics.Metrics
+
+	spool   *spool.Spool
+	forward *forward.Forwarder
+	queue   *queue.Queue
+	judges  generations
+	servers []*proxy.Server // one for each listener of boot
+	public  *console.Public // nil: there is none
+	control *console.Control
+
+	started  time.Time
+	draining atomic.Bool
+
+	reloading sync.Mutex
+	mu        sync.Mutex
+	reloaded  time.Time
+}
+
+// assemble makes a gateway. The only thing it touches is the spool, which it
+// locks and reads: close gives it back.
+func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (g *gateway, err error) {
+	g = &gateway{boot: cfg, log: log, level: level, metrics: metrics.New(thisBuild().Version), started: time.Now()}
+	g.judges.log = log
+	fail, err := failpoint()
+	if err != nil {
+		return nil, err
+	}
+	if g.spool, err = spool.Open(spool.Options{Dir: cfg.Spool, MinFree: cfg.SpoolMinFree, Log: log, Failpoint: fail}); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			g.close()
+		}
+	}()
+	if g.forward, err = forward.New(cfg.Forward, log); err != nil {
+		return nil, err
+	}
+	g.queue, err = queue.New(cfg.Queue, queue.Deps{
+		Spool: g.spool, Deliverer: g.forward, Stats: g.metrics, Log: log, Hostname: cfg.Hostname, Failpoint: fail,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := g.assembleListeners(cfg); err != nil {
+		return nil, err
+	}
+	g.metrics.Gather(metrics.Gathered{Queues: g.queues, SpoolFree: g.spoolFree, Now: time.Now})
+	return g, g.assembleConsole(cfg)
+}
+
+func (g *gateway) assembleListeners(cfg *config.Config) error {
+	resolver, err := dns.New(dns.DefaultConfig(), nil)
+	if err != nil {
+		return err
+	}
+	for _, l := range cfg.Listeners {
+		s, err := proxy.New(l.Config, proxy.Deps{
+			NewHandler: g.judges.handler, Spool: g.spool, Queue: g.queue, Resolver: resolver, Stats: g.metrics, Log: g.log,
+		})
+		if err != nil {
+			return err
+		}
+		g.servers = append(g.servers, s)
+	}
+	return nil
+}
+
+func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
+	g.control = console.NewControl(cfg.Control, console.ControlDeps{
+		Queue: mailQueue{g.queue}, Status: g.status, Reload: g.reload, Log: g.log,
+	})
+	if cfg.Console.Address != "" {
+		g.public, err = console.NewPublic(cfg.Console, console.Deps{Ready: g.ready, Metrics: g.metrics.Handler(), Log: g.log})
+	}
+	return err
+}
+
+// newJudge makes the filters and the rules over them.
+func newJudge(cfg *config.Config, routed func(mail.Address) bool, observer filters.Observer, log *slog.Logger) (*filters.Multiplexer, error) {
+	policy := cfg.Rules
+	policy.Routed = routed
+	set, err := rules.Load(policy)
+	if err != nil {
+		return nil, err
+	}
+	var steps []filters.Step
+	for _, f := range cfg.Filters {
+		s, err := step(f)
+		if err != nil {
+			return nil, err
+		}
+		s.Name = f.Name
+		steps = append(steps, s)
+	}
+	return filters.New(cfg.Filtering, steps, set, observer, log)
+}
+
+func step(f config.Filter) (filters.Step, error) {
+	switch {
+	case f.ClamAV != nil:
+		c, err := clamav.New(*f.ClamAV)
+		if err != nil {
+			return filters.Step{}, err
+		}
+		return c.Step(), nil
+	case f.SpamAssassin != nil:
+		s, err := spamassassin.New(*f.SpamAssassin)
+		if err != nil {
+			return filters.Step{}, err
+		}
+		return s.Step(), nil
+	}
+	return filters.Step{}, fmt.Errorf("filter %s: no kind", f.Name)
+}
+
+// routed reports whether there is a next hop for a recipient.
+func (g *gateway) routed(a mail.Address) bool {
+	_, ok := g.forward.Route(a)
+	return ok
+}
+
+// listen opens all sockets and makes the first generation of filters.
+func (g *gateway) listen() error {
+	judge, err := newJudge(g.boot, g.routed, g.metrics, g.log)
+	if err != nil {
+		return err
+	}
+	if err := g.control.Listen(); err != nil {
+		return err
+	}
+	if g.public != nil {
+		if err := g.public.Listen(); err != nil {
+			return err
+		}
+	}
+	for _, s := range g.servers {
+		if err := s.Listen(); err != nil {
+			return err
+		}
+	}
+	g.judges.replace(judge)
+	g.noteReload(true)
+	return nil
+}
+
+// run works until ctx ends. Then nothing new is taken, sessions and deliveries
+// on their way have their grace time, and what is known is made durable. Each
+// layer ends after those that need it.
+func (g *gateway) run(ctx context.Context) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	outer := []service{g.control.Run}
+	if g.public != nil {
+		outer = append(outer, g.public.Run)
+	}
+	var listeners []service
+	for _, s := range g.servers {
+		listeners = append(listeners, s.Run)
+	}
+	faces := start(fail, outer...)
+	disk := start(fail, g.spool.Run)
+	delivery := start(fail, g.queue.Run)
+	accept := start(fail, listeners...)
+	g.log.Info("started", "version", thisBuild().Version, "hostname", g.boot.Hostname, "listeners", len(g.servers))
+	notify("READY=1")
+	<-ctx.Done()
+
+	g.draining.Store(true)
+	notify("STOPPING=1")
+	g.log.Info("draining")
+	accept.stop()
+	g.judges.close()
+	delivery.stop()
+	disk.stop()
+	faces.stop()
+	if err := context.Cause(ctx); err != context.Canceled {
+		return exit(exitBug, "%w", err)
+	}
+	g.log.Info("stopped")
+	return nil
+}
+
+// close gives the spool back.
+func (g *gateway) close() {
+	if g.forward != nil {
+		g.forward.Close()
+	}
+	if err := g.spool.Close(); err != nil {
+		g.log.Error("spool not closed", "error", err)
+	}
+}
+
+// ready says why no mail can be taken.
+func (g *gateway) ready() error {
+	if g.draining.Load() {
+		return errDraining
+	}
+	return g.spool.Ready()
+}
+
+func (g *gateway) queues() map[string]metrics.Queue {
+	all := make(map[string]metrics.Queue)
+	for _, state := range []spool.State{spool.Queue, spool.Slow, spool.Hold} {
+		all[string(state)] = metrics.Queue{}
+	}
+	for state, c := range g.queue.Counts() {
+		all[string(state)] = metrics.Queue{Messages: c.Messages, Oldest: c.Oldest}
+	}
+	return all
+}
+
+func (g *gateway) spoolFree() (float64, error) {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(g.boot.Spool, &fs); err != nil {
+		return 0, err
+	}
+	return float64(fs.Bavail) * float64(fs.Bsize), nil
+}
+
+func (g *gateway) status() console.Status {
+	s := console.Status{
+		Version: thisBuild().Version, Hostname: g.boot.Hostname, Config: g.boot.File, PID: syscall.Getpid(), Started: g.started,
+	}
+	g.mu.Lock()
+	s.Reloaded = g.reloaded
+	g.mu.Unlock()
+	if err := g.ready(); err != nil {
+		s.NotReady = err.Error()
+	}
+	for i, l := range g.boot.Listeners {
+		s.Listeners = append(s.Listeners, console.Listener{Name: l.Name, Address: g.servers[i].Addr().String()})
+	}
+	return s
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"gatepost/internal/mail"
+)
+
+// judge is what a generation has of a filters.Multiplexer.
+type judge interface {
+	Handler() mail.Handler
+	Run(ctx context.Context) error
+	Close(ctx context.Context) error
+}
+
+// generations gives each new session the newest filters and rules. Those that
+// were replaced live on until their last session has ended.
+type generations struct {
+	log     *slog.Logger
+	mu      sync.Mutex
+	current *generation
+	running sync.WaitGroup
+}
+
+// generation is one set of filters and rules. Its fields belong to the mutex
+// of generations.
+type generation struct {
+	judge
+	sessions int
+	stop     context.CancelFunc
+}
+
+// replace makes j the newest generation.
+func (g *generations) replace(j judge) {
+	ctx, stop := context.WithCancel(context.Background())
+	fresh := &generation{judge: j, stop: stop}
+	g.running.Go(func() { g.run(ctx, j) })
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	old := g.current
+	g.current = fresh
+	if old != nil && old.sessions == 0 {
+		old.stop()
+	}
+}
+
+// run lives as long as a generation, and until the checks that it started ended.
+func (g *generations) run(ctx context.Context, j judge) {
+	if err := j.Run(ctx); err != nil {
+		g.log.Error("filters", "error", err)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checksEnd)
+	defer cancel()
+	if err := j.Close(ctx); err != nil {
+		g.log.Error("filters", "error", err)
+	}
+}
+
+// checksEnd is how long a check may go on after the session that it was for.
+const checksEnd = 10 * time.Second
+
+// handler returns the handler of a new session.
+func (g *generations) handler() mail.Handler {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.current.sessions++
+	return &session{Handler: g.current.Handler(), leave: sync.OnceFunc(g.leave(g.current))}
+}
+
+func (g *generations) leave(from *generation) func() {
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		from.sessions--
+		if from.sessions == 0 && from != g.current {
+			from.stop()
+		}
+	}
+}
+
+// close ends the current generation and waits for all. The sessions must have
+// ended.
+func (g *generations) close() {
+	g.mu.Lock()
+	g.current.stop()
+	g.mu.Unlock()
+	g.running.Wait()
+}
+
+// session is a handler that says when its session has ended.
+type session struct {
+	mail.Handler
+	leave func()
+}
+
+func (s *session) Close() {
+	s.Handler.Close()
+	s.leave()
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"gatepost/internal/config"
+)
+
+// reload reads the configuration again and takes over all that a running
+// gateway can. A file with an error changes nothing.
+func (g *gateway) reload(context.Context) error {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	cfg, err := config.Load(g.boot.File)
+	if err == nil {
+		err = g.take(cfg)
+	}
+	g.noteReload(err == nil)
+	if err != nil {
+		for text := range strings.Lines(err.Error()) {
+			g.log.Error("configuration not taken, the old one stays", "error", strings.TrimSpace(text))
+		}
+		return err
+	}
+	for _, w := range cfg.Warnings {
+		g.log.Warn("configuration", "warning", w.Error())
+	}
+	for _, key := range needRestart(g.boot, cfg) {
+		g.log.Warn("configuration: a change needs a restart", "key", key)
+	}
+	g.log.Info("configuration reloaded")
+	return nil
+}
+
+func (g *gateway) noteReload(ok bool) {
+	now := time.Now()
+	g.metrics.Reloaded(now, ok)
+	if ok {
+		g.mu.Lock()
+		g.reloaded = now
+		g.mu.Unlock()
+	}
+}
+
+// take puts a new configuration in place. What can fail comes first; the
+// certificates, which config.Load has tried, come last.
+func (g *gateway) take(cfg *config.Config) error {
+	judge, err := newJudge(cfg, g.routed, g.metrics, g.log)
+	if err != nil {
+		return err
+	}
+	if err := g.forward.Update(cfg.Forward); err != nil {
+		return err
+	}
+	g.judges.replace(judge)
+	g.level.Set(cfg.Log.Level)
+	var errs []error
+	for i, old := range g.boot.Listeners {
+		at := slices.IndexFunc(cfg.Listeners, func(l config.Listener) bool { return l.Name == old.Name })
+		if at < 0 {
+			continue
+		}
+		fresh := cfg.Listeners[at].Config
+		fresh.Address, fresh.Role = old.Address, old.Role // they need a restart
+		errs = append(errs, g.servers[i].Update(fresh))
+	}
+	return errors.Join(errs...)
+}
+
+// needRestart names the keys whose change a running gateway can't follow.
+func needRestart(old, fresh *config.Config) []string {
+	var keys []string
+	changed := func(key string, is bool) {
+		if is {
+			keys = append(keys, key)
+		}
+	}
+	changed("spool", old.Spool != fresh.Spool)
+	changed("spool_min_free", old.SpoolMinFree != fresh.SpoolMinFree)
+	changed("control", old.Control != fresh.Control)
+	changed("console.address", old.Console != fresh.Console)
+	changed("queue", old.Queue != fresh.Queue)
+	changed("log.format", old.Log.Format != fresh.Log.Format)
+	names := make(map[string]config.Listener)
+	for _, l := range fresh.Listeners {
+		names[l.Name] = l
+	}
+	for _, l := range old.Listeners {
+		now, there := names[l.Name]
+		delete(names, l.Name)
+		changed("listener."+l.Name, !there)
+		changed("listener."+l.Name+".address", there && now.Address != l.Address)
+		changed("listener."+l.Name+".role", there && now.Role != l.Role)
+	}
+	for _, l := range fresh.Listeners {
+		_, added := names[l.Name]
+		changed("listener."+l.Name, added)
+	}
+	return keys
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"gatepost/filters"
+	"gatepost/internal/config"
+	"gatepost/internal/mail"
+	"gatepost/internal/maillog"
+	"gatepost/proxy"
+	"gatepost/proxy/forward"
+)
+
+// scanFlags is the envelope of the messages that are judged.
+type scanFlags struct {
+	ip, helo, from string
+	rcpts          []string
+}
+
+func (a *app) scanCommand() *cobra.Command {
+	var f scanFlags
+	c := &cobra.Command{
+		Use:   "scan FILE…",
+		Short: "Judge message files as if they came in now",
+		Long: `Judges messages as if they came in now: access lists, scanners, thresholds.
+Nothing is delivered or kept, and who may relay is not asked. "-" is standard
+input. Files with LF at the ends of their lines, as is usual on disk, are judged
+with CRLF, as they would be sent.
+
+Exits with 1 when a message would not be delivered, with 75 when none of that
+kind was there but a scanner could not tell.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return a.scan(context.Background(), f, args) },
+	}
+	c.Flags().StringVar(&f.ip, "ip", "192.0.2.1", "the client's `address`")
+	c.Flags().StringVar(&f.helo, "helo", "client.invalid", "the client's `name` in EHLO")
+	c.Flags().StringVar(&f.from, "from", "", "the envelope's sender, an `address` (default: none, as in a bounce)")
+	c.Flags().StringArrayVar(&f.rcpts, "rcpt", nil, "a recipient, an `address`; can be given again (default: postmaster)")
+	return c
+}
+
+func (a *app) scan(ctx context.Context, f scanFlags, names []string) error {
+	cfg, err := config.LoadForScan(a.file)
+	if err != nil {
+		return because(err)
+	}
+	s, err := newScanner(cfg, f, a)
+	if err != nil {
+		return err
+	}
+	defer s.routes.Close()
+	var results []scanResult
+	code := exitOK
+	for _, name := range names {
+		r, err := s.file(ctx, name)
+		if err != nil {
+			fmt.Fprintf(a.err, "gatepost: %s: %s\n", line(name), line(err.Error()))
+			code = max(code, codeOf(err))
+			continue
+		}
+		results = append(results, r)
+	}
+	if err := a.printResults(results); err != nil {
+		return err
+	}
+	if code == exitOK {
+		code = worst(results)
+	}
+	if code != exitOK {
+		return silent(code)
+	}
+	return nil
+}
+
+// worst is the exit code of the worst verdict.
+func worst(results []scanResult) int {
+	code := exitOK
+	for _, r := range results {
+		switch {
+		case r.action == mail.TempFail:
+			if code == exitOK {
+				code = exitTemporary
+			}
+		case !r.action.Delivers():
+			code = 1
+		}
+	}
+	return code
+}
+
+// scanner judges files with one configuration and one envelope.
+type scanner struct {
+	judge   *filters.Multiplexer
+	routes  *forward.Forwarder
+	session mail.Session
+	sender  mail.Path
+	rcpts   []mail.Path
+	limit   int64
+	stdin   *os.File
+}
+
+func newScanner(cfg *config.Config, f scanFlags, a *app) (*scanner, error) {
+	s := &scanner{limit: proxy.DefaultConfig().Limits.MaxSize}
+	for _, l := range cfg.Listeners {
+		s.limit = max(s.limit, l.Limits.MaxSize)
+	}
+	if err := s.envelope(cfg, f); err != nil {
+		return nil, err
+	}
+	log, err := maillog.New(a.err, maillog.Text, slog.LevelError)
+	if err != nil {
+		return nil, because(err)
+	}
+	if s.routes, err = forward.New(cfg.Forward, log); err != nil {
+		return nil, because(err)
+	}
+	routed := func(to mail.Address) bool { _, ok := s.routes.Route(to); return ok }
+	s.judge, err = newJudge(cfg, routed, nil, log)
+	s.stdin, _ = a.in.(*os.File)
+	return s, because(err)
+}
+
+// envelope reads the flags.
+func (s *scanner) envelope(cfg *config.Config, f scanFlags) error {
+	ip, err := netip.ParseAddr(f.ip)
+	if err != nil {
+		return exit(exitUsage, "--ip: %w", err)
+	}
+	sender, err := mail.ParseAddress(strings.Trim(f.from, "<>"), true)
+	if err != nil {
+		return exit(exitUsage, "--from %q: %w", f.from, err)
+	}
+	s.sender.Address = sender
+	for _, text := range f.rcpts {
+		a, err := mail.ParseAddress(strings.Trim(text, "<>"), true)
+		if err != nil || a.IsNull() {
+			return exit(exitUsage, "--rcpt %q is no address", text)
+		}
+		s.rcpts = append(s.rcpts, mail.Path{Address: a})
+	}
+	if len(s.rcpts) == 0 {
+		s.rcpts = []mail.Path{{Address: cfg.Postmaster()}}
+	}
+	s.session = mail.Session{
+		Via: mail.ViaScan, Client: netip.AddrPortFrom(ip, 0), Helo: f.helo, ESMTP: true,
+	}
+	return nil
+}
+
+// printResults prints a table, or one JSON object a line.
+func (a *app) printResults(results []scanResult) error {
+	if a.json {
+		for _, r := range results {
+			if err := a.printJSON(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(results) == 0 {
+		return nil
+	}
+	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "FILE\tVERDICT\tSCORE\tFINDINGS\tREASON\tREPLY")
+	for _, r := range results {
+		fmt.Fprintf(w, "%s\t%s\t%.1f\t%s\t%s\t%s\n", cell(r.File), r.Verdict, r.Score, cell(r.summary()), cell(r.Reason), cell(r.Reply))
+		for _, p := range r.Recipients {
+			fmt.Fprintf(w, "  %s\t%s\t\t\t%s\t%s\n", cell(p.Address), p.Verdict, cell(p.Reason), cell(p.Reply))
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return exit(exitSystem, "writing: %w", err)
+	}
+	return nil
+}
+
+// cell is text for a column: never empty, so that columns can be counted.
+func cell(s string) string {
+	if s = line(s); s == "" {
+		return "-"
+	}
+	return s
+}
+
+// notAFile says that a name is a folder in the words of the system.
+func notAFile(name string) error { return &fs.PathError{Op: "read", Path: name, Err: fs.ErrInvalid} }
