@@ -168,7 +168,7 @@ func (d *Draft) ReadAt(p []byte, off int64) (int, error) {
 			return n, fmt.Errorf("spool: draft %s: %w", d.id, noEOF(err))
 		}
 	}
-	if at := off + int64(n) - d.inFile; d.buf != nil && at < int64(len(d.buf.b)) {
+	if at := off + int64(n) - d.inFile; n < len(p) && d.buf != nil && at < int64(len(d.buf.b)) {
 		n += copy(p[n:], d.buf.b[at:])
 	}
 	if n < len(p) {
