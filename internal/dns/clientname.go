@@ -136,26 +136,25 @@ func (c *ClientNames) leave(ip netip.Addr, name string, keep bool) {
 	c.known[ip] = answer{name, time.Now().Add(ttl)}
 }
 
-// evict makes room: it drops some expired answers, and one in any case.
+// evict makes room: of some answers it drops those that expired, or one.
 func (c *ClientNames) evict() {
-	const look = 64
+	const some = 64
 	now := time.Now()
 	seen, dropped := 0, false
+	var other netip.Addr
 	for ip, a := range c.known {
-		if seen++; seen > look && dropped {
-			return
+		if seen++; seen > some {
+			break
 		}
-		if now.After(a.expires) || seen > look {
-			delete(c.known, ip)
-			dropped = true
+		if now.Before(a.expires) {
+			other = ip
+			continue
 		}
-	}
-	if dropped {
-		return
-	}
-	for ip := range c.known {
 		delete(c.known, ip)
-		return
+		dropped = true
+	}
+	if !dropped {
+		delete(c.known, other)
 	}
 }
 
