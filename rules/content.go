@@ -92,8 +92,16 @@ func (s *Set) message(tx *mail.Transaction) mail.Verdict {
 	return v
 }
 
+// allEqual reports whether one copy does for all. Why it is delivered makes no
+// difference to it; why it is held does, to whoever decides on it.
 func allEqual(outcomes []outcome) bool {
-	return !slices.ContainsFunc(outcomes, func(o outcome) bool { return o != outcomes[0] })
+	first := outcomes[0]
+	return !slices.ContainsFunc(outcomes, func(o outcome) bool {
+		if o.action.Delivers() {
+			o.reason = first.reason
+		}
+		return o != first
+	})
 }
 
 // outcomes judges for each recipient by itself; a message without any has one

@@ -204,6 +204,7 @@ func perRecipient(t testing.TB) *Set {
 		"sink.example":        {Virus: VirusDiscard},
 		"lab.example":         {Virus: VirusQuarantine, Unscanned: UnscannedContinue},
 		"later.example":       {Unscanned: UnscannedTempFail},
+		"tagged.example":      {Tag: ptr(5)},
 		"strict.example":      {Unscanned: UnscannedReject},
 		"mail.bücher.example": {Reject: ptr(11)},
 	}
@@ -249,6 +250,7 @@ func TestRecipientsDiffer(t *testing.T) {
 	}{
 		{"same limits", []string{plain, "b@other.example"}, spam(11), "quarantine"},
 		{"other limits, same outcome", []string{plain, vip}, spam(1), "accept"},
+		{"other reasons, same copy", []string{later, "b@other.example", "a@tagged.example"}, spam(6), "accept"},
 		{"one is held", []string{plain, vip}, spam(8), "quarantine: accept quarantine"},
 		{"one refuses, the other gets it: held", []string{plain, lax}, spam(16), "quarantine: quarantine accept"},
 		{"one refuses, the other holds", []string{plain, "a@example.com"}, spam(16), "quarantine: quarantine quarantine"},

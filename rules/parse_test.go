@@ -241,6 +241,9 @@ func TestDomainLists(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if got, want := fmt.Sprint((&Set{domains: d}).RelayDomains()), "[.sub.example [192.0.2.1] example.com xn--bcher-kva.example]"; got != want {
+		t.Errorf("relay domains %s, want %s", got, want)
+	}
 	for domain, want := range map[string]bool{
 		"example.com": true, "h.example.com": false, "notexample.com": false, "com": false,
 		"sub.example": false, "a.sub.example": true, "a.b.sub.example": true, "asub.example": false,
