@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -70,10 +71,11 @@ func (c *Clamd) prepare() error {
 	}
 	c.Socket = filepath.Join(c.dir, "clamd.sock")
 	conf := filepath.Join(c.dir, "clamd.conf")
-	lines := append([]string{
-		"Foreground yes", "DatabaseDirectory " + db, "TemporaryDirectory " + tmp, "LocalSocket " + c.Socket,
-		"TCPAddr 127.0.0.1", "TCPSocket " + Port(addr), "MaxThreads 4", "StreamMaxLength 100M",
-	}, c.Config...)
+	// Of two lines for one option clamd takes the first.
+	lines := append(slices.Clone(c.Config),
+		"Foreground yes", "DatabaseDirectory "+db, "TemporaryDirectory "+tmp, "LocalSocket "+c.Socket,
+		"TCPAddr 127.0.0.1", "TCPSocket "+Port(addr), "MaxThreads 4", "StreamMaxLength 100M",
+	)
 	if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
 		return err
 	}
