@@ -41,7 +41,8 @@ type answer struct {
 
 var (
 	errNoReply  = errors.New("clamd hung up without a reply")
-	errNotTaken = errors.New("clamd hung up over a descriptor")
+	errContent  = errors.New("read the message")
+	errNotTaken = errors.New("clamd did not take a descriptor")
 )
 
 // command is framed by NUL on both ways ("z"): a reply that is cut is seen.
@@ -50,11 +51,14 @@ func command(c protocol.Command) string { return "z" + c.String() + "\x00" }
 // instream sends the message as a stream.
 func instream(conn net.Conn, m *mail.Message) (answer, error) {
 	sent := sendStream(conn, content(m), contentSize(m))
+	if errors.Is(sent, errContent) {
+		return answer{}, sent
+	}
 	reply, err := readReply(conn)
 	if sent != nil {
 		// clamd hangs up while we still send when its limit is reached. Its
 		// reply says so, unless it was lost.
-		if a, perr := parseReply(reply, "stream"); perr == nil && a.result == tooLarge {
+		if a, perr := parseReply(reply, stream); perr == nil && a.result == tooLarge {
 			return a, nil
 		}
 		return answer{}, fmt.Errorf("send: %w", sent)
@@ -62,7 +66,7 @@ func instream(conn net.Conn, m *mail.Message) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return parseReply(reply, "stream")
+	return parseReply(reply, stream)
 }
 
 func sendStream(conn net.Conn, r io.Reader, size int64) error {
@@ -73,7 +77,7 @@ func sendStream(conn net.Conn, r io.Reader, size int64) error {
 	for size > 0 {
 		n := min(size, chunkSize)
 		if _, err := io.ReadFull(r, chunk[4:4+n]); err != nil {
-			return fmt.Errorf("read the message: %w", err)
+			return fmt.Errorf("%w: %w", errContent, err)
 		}
 		binary.BigEndian.PutUint32(chunk, uint32(n))
 		if _, err := conn.Write(chunk[:4+n]); err != nil {
@@ -97,16 +101,16 @@ func fildes(conn *net.UnixConn, m *mail.Message) (answer, error) {
 	}
 	// One byte has to go with the descriptor.
 	if _, _, err := conn.WriteMsgUnix([]byte{0}, unix.UnixRights(int(file.Fd())), nil); err != nil {
-		return answer{}, fmt.Errorf("send descriptor: %w", err)
+		return answer{}, fmt.Errorf("%w: %w", errNotTaken, err)
 	}
 	reply, err := readReply(conn)
-	if errors.Is(err, errNoReply) {
-		err = errNotTaken
+	if err != nil && len(reply) == 0 {
+		err = fmt.Errorf("%w: %w", errNotTaken, err)
 	}
 	if err != nil {
 		return answer{}, err
 	}
-	return parseReply(reply, "fd")
+	return parseReply(reply, descriptor)
 }
 
 func ping(conn net.Conn) error {
@@ -136,21 +140,25 @@ func readReply(conn net.Conn) ([]byte, error) {
 	return reply, nil
 }
 
-var descriptor = regexp.MustCompile(`^fd\[[0-9]+\]$`)
+// What clamd calls the object of a scan.
+var (
+	stream     = regexp.MustCompile(`^stream$`)
+	descriptor = regexp.MustCompile(`^fd\[[0-9]+\]$`)
+)
 
-// parseReply reads the one reply to a scan of "stream" or "fd". What it does
-// not know by heart is an error.
-func parseReply(reply []byte, object string) (answer, error) {
+// parseReply reads the one reply to a scan. What it does not know by heart is
+// an error.
+func parseReply(reply []byte, object *regexp.Regexp) (answer, error) {
 	line, rest, terminated := bytes.Cut(reply, []byte{0})
 	if !terminated || len(rest) > 0 {
 		return answer{}, fmt.Errorf("reply %q", reply)
 	}
 	text := string(line)
-	if object == "stream" && text == "INSTREAM size limit exceeded. ERROR" {
+	if object == stream && text == "INSTREAM size limit exceeded. ERROR" {
 		return answer{result: tooLarge}, nil
 	}
 	of, text, ok := strings.Cut(text, ": ")
-	if !ok || of != object && !(object == "fd" && descriptor.MatchString(of)) {
+	if !ok || !object.MatchString(of) {
 		return answer{}, fmt.Errorf("reply %q", reply)
 	}
 	if text == "OK" {
