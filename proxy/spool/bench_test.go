@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -166,4 +167,66 @@ func benchRawFiles(b *testing.B, size, writers int) {
 	})
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "msgs/s")
+}
+
+// BenchmarkOpen reads back a queue of 200,000 messages.
+func BenchmarkOpen(b *testing.B) {
+	const messages, size, writers = 200_000, 5 << 10, 100
+	dir := filepath.Join(benchDir(b), "spool")
+	s := open(b, Options{Dir: dir})
+	body := testBody("x", size)
+	header := testHeader("x")
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for next.Add(1) <= messages {
+				id := mail.NewID(time.Now())
+				d := s.Draft(id)
+				_, _ = d.Write(body)
+				e := testEntry(id)
+				e.Header = header
+				if err := s.Commit(context.Background(), d, e); err != nil {
+					b.Error(err)
+					return
+				}
+				if err := s.Save(id, Progress{State: Slow, Recipients: make([]Recipient, 2)}); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	before := heap()
+	b.ResetTimer()
+	for b.Loop() {
+		s, err := Open(Options{Dir: dir})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if got := s.Stats().Messages[Slow]; got != messages {
+			b.Fatalf("%d messages", got)
+		}
+		b.ReportMetric(float64(heap()-before)/1e6, "MB-index")
+		start := time.Now()
+		for range s.All() {
+		}
+		b.ReportMetric(time.Since(start).Seconds()*1e3, "ms-All")
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

@@ -64,8 +64,8 @@ func (s *Spool) upkeep(ctx context.Context) {
 			s.log.Error("spool: progress not durable", "error", err)
 		}
 	}
-	s.retire()
 	s.compact(ctx)
+	s.retire()
 	s.clean()
 }
 
