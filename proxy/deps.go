@@ -35,12 +35,12 @@ type Stats interface {
 	Connection(listener, result string)
 	// Active changes the number of open connections.
 	Active(listener string, delta int)
-	// Message counts an answered message, or a part of one that was split. The
-	// action is a mail.Action's name; the reason is "policy", or what we
+	// Message counts an answered message. The action is the name of the strongest
+	// mail.Action among its recipients; the reason is "policy", or what we
 	// ourselves refused it for: "bare-cr", "bare-lf", "nul", "size", "header",
 	// "loop", "judge-timeout", "panic", "spool", "full", "gone".
 	Message(listener, action, reason string, size int64)
-	// Recipient counts the answer to a RCPT command.
+	// Recipient counts the handler's answer to a RCPT command.
 	Recipient(listener, action string)
 }
 

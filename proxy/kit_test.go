@@ -213,8 +213,11 @@ type gate struct {
 	stats   *fakeStats
 	queue   *fakeQueue
 	log     *logBuffer
+	level   slog.Level
 	stop    context.CancelFunc
 	ended   chan struct{}
+	mu      sync.Mutex // what a test sets before it dials, the session sees
+	dials   int
 }
 
 type fakeQueue struct {
@@ -300,16 +303,20 @@ func start(t *testing.T, change func(*Config, *gate)) *gate {
 // newGate makes a server that listens.
 func newGate(t *testing.T, change func(*Config, *gate)) *gate {
 	t.Helper()
-	g := &gate{t: t, store: &fakeStore{}, handler: &fakeHandler{}, stats: &fakeStats{}, queue: &fakeQueue{}, log: &logBuffer{}, ended: make(chan struct{})}
+	g := &gate{t: t, store: &fakeStore{}, handler: &fakeHandler{}, stats: &fakeStats{}, queue: &fakeQueue{}, log: &logBuffer{}, level: slog.LevelDebug, ended: make(chan struct{})}
 	cfg := testConfig()
 	if change != nil {
 		change(&cfg, g)
 	}
 	srv, err := newServer(cfg, Deps{
-		NewHandler: func() mail.Handler { return g.handler },
-		Stats:      g.stats,
-		Queue:      g.queue,
-		Log:        slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		NewHandler: func() mail.Handler {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			return g.handler
+		},
+		Stats: g.stats,
+		Queue: g.queue,
+		Log:   slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: g.level})),
 	}, g.store)
 	if err != nil {
 		t.Fatal(err)
@@ -361,6 +368,9 @@ type client struct {
 
 func (g *gate) dial() *client {
 	g.t.Helper()
+	g.mu.Lock()
+	g.dials++
+	g.mu.Unlock()
 	conn, err := net.Dial("tcp", g.srv.Addr().String())
 	if err != nil {
 		g.t.Fatal(err)

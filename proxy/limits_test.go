@@ -114,6 +114,7 @@ func TestSlowClients(t *testing.T) {
 			c := tt.begin(g)
 			go drip(c, tt.text)
 			c.expect("421 4.4.2")
+			_ = c.conn.Close()
 			g.waitIdle()
 			if n := len(g.store.messages()); n != 0 {
 				t.Errorf("%d messages kept", n)

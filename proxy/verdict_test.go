@@ -62,9 +62,10 @@ func (g *gate) dialogue() []string {
 		}
 		all = append(all, r)
 		if r[0] >= '4' {
-			return all
+			break
 		}
 	}
+	_ = c.conn.Close()
 	return all
 }
 

@@ -11,6 +11,7 @@ import (
 )
 
 const (
+	idleBuffer = 1 << 10  // until a longer line comes
 	bigBuffer  = 64 << 10 // while a message comes in
 	flushAbove = 4 << 10  // replies that may gather while a client pipelines
 	lingerTime = time.Second
@@ -45,7 +46,7 @@ type wire struct {
 }
 
 func newWire(conn net.Conn, buffers *sync.Pool, l Limits) *wire {
-	small := make([]byte, l.MaxLine)
+	small := make([]byte, min(idleBuffer, l.MaxLine))
 	return &wire{raw: conn, conn: conn, replyTimeout: l.ReplyTimeout, buffers: buffers, small: small, buf: small}
 }
 
@@ -161,6 +162,9 @@ func (w *wire) line(limit int, timeout time.Duration) ([]byte, error) {
 			return nil, errNotSMTP
 		case len(b) >= limit:
 			return nil, errLineLength
+		case len(b) == len(w.buf):
+			w.small = make([]byte, limit)
+			w.moveTo(w.small)
 		}
 		if deadline.IsZero() {
 			deadline = time.Now().Add(timeout)

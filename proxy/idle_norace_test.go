@@ -1,0 +1,5 @@
+//go:build !race
+
+package proxy
+
+const idleLimit = 10 << 10
