@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"regexp"
-	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -49,7 +48,7 @@ func guard(conn net.Conn, check func([]byte) error, call func(*spamc.Client) err
 	g := &guarded{Conn: conn, check: check}
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("spamc: panic: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("spamc panicked: %v", p)
 		}
 		if g.err != nil {
 			err = g.err // the library would only cite it
