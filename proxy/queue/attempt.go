@@ -118,6 +118,11 @@ func (q *Queue) attempt(ctx context.Context, dest string, p part) (out []mail.Ou
 		q.log.Error("wrong number of outcomes", "id", id, "want", len(p.env.Recipients), "got", len(out))
 		return putOff(p.env, localError), silent
 	}
+	for i, o := range out {
+		if o.Status != mail.Delivered && o.Status != mail.Failed {
+			out[i].Status = mail.Deferred // whatever else it is, it loses nothing
+		}
+	}
 	q.count(dest, out, took)
 	if err := q.step(stepDelivered); err != nil {
 		q.log.Error("after delivery", "id", id, "err", err)
@@ -208,7 +213,7 @@ func (q *Queue) apply(m *spool.Message, i int, o mail.Outcome) {
 	if relay == "" {
 		relay = "none"
 	}
-	attrs := []any{"id", m.ID, "to", o.Recipient.String(), "relay", relay, "delay", max(now.Sub(m.Received), 0),
+	attrs := []any{"id", m.ID, "to", m.Envelope.Recipients[i].String(), "relay", relay, "delay", max(now.Sub(m.Received), 0),
 		"dsn", statusCode(*r), "status", o.Status.String(), "reply", o.Reply.String()}
 	if o.TLS != "" {
 		attrs = append(attrs, "tls", o.TLS)

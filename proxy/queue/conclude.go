@@ -139,7 +139,10 @@ func (q *Queue) expire(m *spool.Message) {
 		if r.Status != mail.Deferred {
 			continue
 		}
-		last := r.Reply.String()
+		last := "none"
+		if !r.Reply.IsZero() {
+			last = r.Reply.String()
+		}
 		r.Status = mail.Failed
 		r.Reply = mail.Reply{Code: 451, Detail: "4.7", Text: "delivery time expired; last answer: " + truncate(last, longestReply)}
 		q.log.Info("delivery", "id", m.ID, "to", m.Envelope.Recipients[i].String(), "relay", "none",

@@ -96,7 +96,7 @@ func (q *Queue) group(ctx context.Context, it *item) {
 		d.line.push(it)
 		q.list(d)
 	}
-	if q.loaded > mostLoaded {
+	if q.loaded > q.keep {
 		q.unload(it)
 	}
 }
@@ -139,7 +139,7 @@ func (q *Queue) unreadable(it *item, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	it.hands--
-	it.phase = waiting
+	it.phase, it.stuck = waiting, nil
 	q.set(&it.timer, q.elapsed()+q.cfg.MaxRetry)
 }
 

@@ -3,6 +3,8 @@ package queue
 import (
 	"context"
 	"fmt"
+	"io"
+	"runtime/debug"
 	"strings"
 
 	"gatepost/internal/mail"
@@ -98,7 +100,7 @@ func (q *Queue) sendReport(ctx context.Context, m *spool.Message, failed, relaye
 		r.content = content
 	}
 	draft := q.spool.Draft(id)
-	header, err := r.writeTo(draft)
+	header, err := safely(draft, r.writeTo)
 	if err != nil {
 		draft.Discard()
 		return "", fmt.Errorf("queue: writing notification for %s: %w", m.ID, err)
@@ -122,4 +124,16 @@ func (q *Queue) sendReport(ctx context.Context, m *spool.Message, failed, relaye
 	}
 	q.Accepted(id)
 	return id, nil
+}
+
+// safely turns a panic into an error. What a notification is made of comes from
+// anywhere, and a message that ends the process would end it again at the next
+// start.
+func safely(w io.Writer, write func(io.Writer) (mail.Header, error)) (h mail.Header, err error) {
+	defer func() {
+		if e := recover(); e != nil {
+			err = fmt.Errorf("panic: %v\n%s", e, debug.Stack())
+		}
+	}()
+	return write(w)
 }

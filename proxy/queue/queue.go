@@ -67,6 +67,7 @@ type Queue struct {
 	hostname  string
 	now       func() time.Time
 	failpoint func(string) error
+	keep      int // mostLoaded
 
 	start time.Time     // the zero of all timers
 	wake  chan struct{} // the earliest timer changed
@@ -104,7 +105,7 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 	q := &Queue{
 		cfg: cfg, spool: deps.Spool, deliverer: deps.Deliverer, stats: deps.Stats, log: deps.Log,
 		hostname: deps.Hostname, now: deps.Now, failpoint: deps.Failpoint,
-		start: time.Now(),
+		keep: mostLoaded, start: time.Now(),
 		wake:  make(chan struct{}, 1),
 		items: make(map[string]*item),
 		dests: make(map[string]*destination),

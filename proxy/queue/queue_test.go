@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,7 +40,7 @@ func TestDeliversAtOnce(t *testing.T) {
 		if len(r.log.lines(t, "removed", id)) != 1 {
 			t.Error("no line about the removal")
 		}
-		if r.tally.counts["example.com sent"] != 1 {
+		if r.tally.get("example.com sent") != 1 {
 			t.Errorf("counted: %v", r.tally.counts)
 		}
 	})
@@ -324,7 +325,7 @@ func TestThousandFailures(t *testing.T) {
 func TestNoRoute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.next.noRoute["example.com"] = true
+		r.next.forbid("example.com", true)
 		r.start(nil)
 		synctest.Wait()
 		r.send("alice@sender.example", "bob@example.com", "carol@example.net")
@@ -345,7 +346,7 @@ func TestBounceWithoutRoute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.next.set("example.com", refuse)
-		r.next.noRoute["sender.example"] = true
+		r.next.forbid("sender.example", true)
 		r.start(nil)
 		synctest.Wait()
 		r.send("alice@sender.example", "bob@example.com")
@@ -366,7 +367,7 @@ func TestBounceWithoutRoute(t *testing.T) {
 		if m := r.message(ids[0]); m.Progress.State != spool.Hold || !strings.Contains(m.Progress.Reason, "route") {
 			t.Errorf("message: %+v", m.Progress)
 		}
-		r.next.noRoute["sender.example"] = false
+		r.next.forbid("sender.example", false)
 		if _, err := r.queue.Release(t.Context(), ids[0]); err != nil {
 			t.Error(err)
 		}
@@ -385,8 +386,8 @@ func TestClockJumps(t *testing.T) {
 		t.Run(jump.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
-				var offset time.Duration
-				r.now = func() time.Time { return time.Now().Add(offset) }
+				var offset atomic.Int64
+				r.now = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
 				r.next.set("example.com", deferAll)
 				r.start(nil)
 				synctest.Wait()
@@ -395,7 +396,7 @@ func TestClockJumps(t *testing.T) {
 				}
 				time.Sleep(6 * time.Hour)
 				before := len(r.next.attempts("example.com"))
-				offset = jump
+				offset.Store(int64(jump))
 				time.Sleep(3 * time.Hour)
 				if n := len(r.left()); n != 20 {
 					t.Fatalf("%d messages are left", n)
@@ -408,7 +409,7 @@ func TestClockJumps(t *testing.T) {
 				if n := len(r.left()); n != 20 {
 					t.Fatalf("%d messages are left after a restart", n)
 				}
-				offset = 0
+				offset.Store(0)
 				r.next.set("example.com", nil)
 				time.Sleep(2 * time.Hour)
 				r.wantEmpty()

@@ -73,6 +73,13 @@ func (n *nextHop) set(dest string, a answer) {
 	n.answers[dest] = a
 }
 
+// forbid takes a destination's route away, or gives it back.
+func (n *nextHop) forbid(dest string, gone bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.noRoute[dest] = gone
+}
+
 // attempts returns what reached dest.
 func (n *nextHop) attempts(dest string) []seen {
 	n.mu.Lock()
@@ -142,6 +149,12 @@ func (c *tally) Attempt(dest, result string, _ time.Duration) {
 	c.counts[dest+" "+result]++
 }
 
+func (c *tally) get(key string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.counts[key]
+}
+
 // rig is a queue with a real spool.
 type rig struct {
 	t     testing.TB
@@ -156,7 +169,6 @@ type rig struct {
 	queue *Queue
 	log   lockedBuffer
 	stop  func() // ends Run and waits for it
-	n     int
 }
 
 type lockedBuffer struct {

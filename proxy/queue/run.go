@@ -20,26 +20,31 @@ func (q *Queue) Run(ctx context.Context) error {
 		q.mu.Unlock()
 		return errors.New("queue: runs once")
 	}
-	q.state = running // from here on Accepted counts: nothing falls between it and resume
+	q.state = running // from here on Accepted counts, so nothing falls between it and readSpool
 	q.mu.Unlock()
-	q.readSpool()
 
 	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	var wg sync.WaitGroup
+	wg.Go(func() { q.readSpool(ctx) })
 	wg.Go(func() { q.clockwork(ctx) })
 	for range q.cfg.MaxDeliveries {
 		wg.Go(func() { q.work(late) })
 	}
 	<-ctx.Done()
-	q.mu.Lock()
-	q.state = stopping
-	q.ready.Broadcast()
-	q.mu.Unlock()
+	q.halt()
 	grace := time.AfterFunc(q.cfg.Grace, cancel)
 	defer grace.Stop()
 	wg.Wait()
 	return q.sync(context.WithoutCancel(ctx))
+}
+
+// halt lets no other job begin.
+func (q *Queue) halt() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.state = stopping
+	q.ready.Broadcast()
 }
 
 const syncTimeout = 30 * time.Second
@@ -58,9 +63,11 @@ func (q *Queue) sync(ctx context.Context) error {
 // each message that is due, up to FirstRetry for all.
 const spread = time.Millisecond
 
-// readSpool schedules what is in the spool. Times on disk are wall-clock times
-// of another day: none may put a message further off than the schedule would.
-func (q *Queue) readSpool() {
+// readSpool schedules what is in the spool, while fresh mail goes its way.
+// Times on disk are wall-clock times of another day: none may put a message
+// further off than the schedule would. Nothing of it starts before all is read:
+// a notification stands behind the message that it is about.
+func (q *Queue) readSpool(ctx context.Context) {
 	now := q.now()
 	type entry struct {
 		id   string
@@ -70,6 +77,9 @@ func (q *Queue) readSpool() {
 	var overdue time.Duration
 	reported := make(map[string]bool)
 	for m := range q.spool.All() {
+		if ctx.Err() != nil {
+			return
+		}
 		if m.Origin == spool.FromDSN {
 			reported[m.Group] = true
 		}

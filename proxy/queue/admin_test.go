@@ -1,0 +1,382 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gatepost/internal/mail"
+	"gatepost/proxy/spool"
+)
+
+// collect returns the IDs that a filter chooses.
+func (r *rig) collect(f Filter) []string {
+	var ids []string
+	for info := range r.queue.List(f) {
+		ids = append(ids, info.ID)
+	}
+	return ids
+}
+
+func TestList(t *testing.T) {
+	r := newRig(t)
+	now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	r.now = func() time.Time { return now }
+	old := r.entry("Alice@Sender.example", "bob@example.com")
+	old.Received = now.Add(-5 * time.Hour)
+	young := r.entry("", "carol@example.net", "bob@example.com")
+	young.Received = now.Add(-time.Hour)
+	held := r.entry("dave@sender.example", "erin@example.org")
+	held.Received, held.State, held.Reason = now.Add(-3*time.Hour), spool.Hold, "virus Eicar-Test"
+	ids := r.commit(old, young, held)
+	m := r.message(ids[0])
+	m.Attempts, m.Next = 1, now.Add(time.Hour)
+	m.Recipients[0] = spool.Recipient{Reply: mail.Reply{Code: 452, Detail: "2.2", Text: "mailbox full"}, Remote: "mx[192.0.2.1]:25", Attempts: 1, Last: now}
+	if err := r.spool.Save(m.ID, m.Progress); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name   string
+		filter Filter
+		want   []string
+	}{
+		{"all, oldest first", Filter{}, []string{ids[0], ids[2], ids[1]}},
+		{"held", Filter{State: spool.Hold}, []string{ids[2]}},
+		{"queued", Filter{State: spool.Queue}, []string{ids[0], ids[1]}},
+		{"sender in another case", Filter{Sender: "alice@sender.example"}, []string{ids[0]}},
+		{"null sender", Filter{NullSender: true}, []string{ids[1]}},
+		{"recipient", Filter{Recipient: "bob@example.com"}, []string{ids[0], ids[1]}},
+		{"domain", Filter{Domain: "EXAMPLE.net"}, []string{ids[1]}},
+		{"older", Filter{Older: 2 * time.Hour}, []string{ids[0], ids[2]}},
+		{"reason of hold", Filter{Reason: regexp.MustCompile("(?i)eicar")}, []string{ids[2]}},
+		{"last reply", Filter{Reason: regexp.MustCompile("452 4.2.2")}, []string{ids[0]}},
+		{"several at once", Filter{Recipient: "bob@example.com", Older: 2 * time.Hour}, []string{ids[0]}},
+		{"none", Filter{Sender: "nobody@example.com"}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := r.collect(tt.filter); fmt.Sprint(got) != fmt.Sprint(tt.want) {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+	for info := range r.queue.List(Filter{}) { // and stops when told
+		if info.ID != ids[0] || info.State != "queue" || info.Sender != "Alice@sender.example" || !info.Next.Equal(now.Add(time.Hour)) ||
+			info.Recipients[0] != (RecipientInfo{"bob@example.com", "deferred", "452 4.2.2 mailbox full", "mx[192.0.2.1]:25", 1, info.Recipients[0].Last}) {
+			t.Errorf("info: %+v", info)
+		}
+		break
+	}
+}
+
+func TestShow(t *testing.T) {
+	r := newRig(t)
+	id := r.commit(r.entry("alice@sender.example", "bob@example.com"))[0]
+	d, err := r.queue.Show(id)
+	if err != nil || d.ID != id || d.Header != "Subject: test\r\nMessage-ID: <1@sender.example>\r\n" || d.Subject != "test" {
+		t.Errorf("Show: %+v, %v", d, err)
+	}
+	var b bytes.Buffer
+	if err := r.queue.WriteContent(id, &b); err != nil || b.String() != d.Header+"\r\n"+body || int64(b.Len()) != d.Size {
+		t.Errorf("WriteContent: %q, %v", b.String(), err)
+	}
+	if text, err := json.Marshal(d); err != nil || !bytes.Contains(text, []byte(`"sender":"alice@sender.example"`)) || bytes.Contains(text, []byte(`"next"`)) {
+		t.Errorf("JSON: %s, %v", text, err)
+	}
+	for _, bad := range []string{"", "../../etc/passwd", mail.NewID(time.Now())} {
+		if _, err := r.queue.Show(bad); !errors.Is(err, spool.ErrNotFound) {
+			t.Errorf("Show(%q): %v", bad, err)
+		}
+		if err := r.queue.WriteContent(bad, &b); !errors.Is(err, spool.ErrNotFound) {
+			t.Errorf("WriteContent(%q): %v", bad, err)
+		}
+	}
+}
+
+// The verbs, with Run and without it, on a message that waits, one that is
+// held, and one that is unknown.
+func TestVerbs(t *testing.T) {
+	type verb func(ctx context.Context, q *Queue, id string) (int, error)
+	retry := func(ctx context.Context, q *Queue, id string) (int, error) { return q.Retry(ctx, id) }
+	remove := func(ctx context.Context, q *Queue, id string) (int, error) { return q.Delete(ctx, id) }
+	hold := func(ctx context.Context, q *Queue, id string) (int, error) { return q.Hold(ctx, "look at\r\nthis", id) }
+	release := func(ctx context.Context, q *Queue, id string) (int, error) { return q.Release(ctx, id) }
+	tests := []struct {
+		name  string
+		verb  verb
+		state spool.State // before; "" is an unknown ID
+		err   error
+		after string // "gone", "queue", "hold"
+		tried bool   // at once, where Run runs, or at its start
+	}{
+		{"retry", retry, spool.Queue, nil, "queue", true},
+		{"retry of a held one", retry, spool.Hold, ErrHeld, "hold", false},
+		{"retry of an unknown one", retry, "", spool.ErrNotFound, "", false},
+		{"delete", remove, spool.Queue, nil, "gone", false},
+		{"delete of a held one", remove, spool.Hold, nil, "gone", false},
+		{"delete of an unknown one", remove, "", spool.ErrNotFound, "", false},
+		{"hold", hold, spool.Queue, nil, "hold", false},
+		{"hold of a held one", hold, spool.Hold, ErrHeld, "hold", false},
+		{"hold of an unknown one", hold, "", spool.ErrNotFound, "", false},
+		{"release", release, spool.Queue, ErrNotHeld, "queue", false},
+		{"release of a held one", release, spool.Hold, nil, "queue", true},
+		{"release of an unknown one", release, "", spool.ErrNotFound, "", false},
+	}
+	for _, online := range []bool{true, false} {
+		for _, tt := range tests {
+			t.Run(fmt.Sprintf("%s/online=%v", tt.name, online), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r := newRig(t)
+					r.next.set("example.com", deferAll)
+					e := r.entry("alice@sender.example", "bob@example.com")
+					id := e.ID
+					if tt.state == spool.Hold {
+						e.State, e.Reason = spool.Hold, "virus"
+					}
+					if tt.state != "" {
+						r.commit(e)
+					}
+					r.run()
+					synctest.Wait()
+					if !online {
+						r.stop()
+						r.remake()
+					}
+					before := len(r.next.attempts("example.com"))
+					n, err := tt.verb(t.Context(), r.queue, id)
+					if !errors.Is(err, tt.err) || (n == 1) != (tt.err == nil) {
+						t.Errorf("%d, %v; want %v", n, err, tt.err)
+					}
+					if !online {
+						r.run()
+					}
+					synctest.Wait()
+					if got := len(r.next.attempts("example.com")) > before; got != tt.tried {
+						t.Errorf("tried = %v, want %v", got, tt.tried)
+					}
+					m, err := r.spool.Get(id)
+					switch {
+					case tt.after == "gone" || tt.after == "":
+						if !errors.Is(err, spool.ErrNotFound) {
+							t.Errorf("still there: %v", err)
+						}
+					case err != nil:
+						t.Error(err)
+					case string(m.Progress.State) != tt.after:
+						t.Errorf("state %s, want %s", m.Progress.State, tt.after)
+					}
+					if tt.name == "hold" && m.Progress.Reason != "look at  this" {
+						t.Errorf("reason %q", m.Progress.Reason)
+					}
+					r.next.set("example.com", nil)
+					time.Sleep(2 * time.Hour) // whatever timers are left must do no harm
+					synctest.Wait()
+					if got := len(r.left()) == 1; got != (tt.after == "hold") {
+						t.Errorf("left after two hours: %v", r.left())
+					}
+				})
+			})
+		}
+	}
+}
+
+// What waits for a destination goes when the admin says it is back.
+func TestRetryEndsPause(t *testing.T) {
+	for _, everything := range []bool{false, true} {
+		t.Run(fmt.Sprintf("all=%v", everything), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.next.set("example.com", dead)
+				held := r.entry("", "held@example.com")
+				held.State = spool.Hold
+				r.commit(held)
+				r.start(nil)
+				synctest.Wait()
+				var ids []string
+				for range 20 {
+					ids = append(ids, r.send("", "bob@example.com"))
+				}
+				time.Sleep(4 * time.Hour)
+				r.next.set("example.com", nil)
+				var n int
+				var err error
+				if everything {
+					n, err = r.queue.RetryAll(t.Context())
+				} else {
+					n, err = r.queue.Retry(t.Context(), ids[7])
+				}
+				// The first one may wake and finish others before their turn comes.
+				if n < 1 || n > 1 && !everything || err != nil {
+					t.Errorf("retried %d, %v", n, err)
+				}
+				synctest.Wait()
+				if left := r.left(); len(left) != 1 { // the first success wakes the others
+					t.Errorf("%d messages left", len(left))
+				}
+			})
+		})
+	}
+}
+
+// Verbs on a message that is being delivered right now.
+func TestVerbsWhileDelivering(t *testing.T) {
+	tests := []struct {
+		name    string
+		outcome answer
+		verb    func(ctx context.Context, q *Queue, id string) (int, error)
+		want    string // "gone" or the state
+		bounces int
+	}{
+		{"delete, then put off", deferAll, func(ctx context.Context, q *Queue, id string) (int, error) { return q.Delete(ctx, id) }, "gone", 0},
+		{"delete, then delivered", accept, func(ctx context.Context, q *Queue, id string) (int, error) { return q.Delete(ctx, id) }, "gone", 0},
+		{"delete, then refused", refuse, func(ctx context.Context, q *Queue, id string) (int, error) { return q.Delete(ctx, id) }, "gone", 0},
+		{"hold, then put off", deferAll, func(ctx context.Context, q *Queue, id string) (int, error) { return q.Hold(ctx, "why", id) }, "hold", 0},
+		{"hold, then delivered", accept, func(ctx context.Context, q *Queue, id string) (int, error) { return q.Hold(ctx, "why", id) }, "gone", 0},
+		{"hold, then refused", refuse, func(ctx context.Context, q *Queue, id string) (int, error) { return q.Hold(ctx, "why", id) }, "gone", 1},
+		{"retry, then put off", deferAll, func(ctx context.Context, q *Queue, id string) (int, error) { return q.Retry(ctx, id) }, "queue", 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.next.set("example.com", func(ctx context.Context, s seen) []mail.Outcome {
+					time.Sleep(time.Minute)
+					return tt.outcome(ctx, s)
+				})
+				r.start(nil)
+				synctest.Wait()
+				id := r.send("alice@sender.example", "bob@example.com")
+				synctest.Wait()
+				for info := range r.queue.List(Filter{}) {
+					if !info.Active {
+						t.Error("not shown as active")
+					}
+				}
+				if n, err := tt.verb(t.Context(), r.queue, id); n != 1 || err != nil {
+					t.Errorf("%d, %v", n, err)
+				}
+				time.Sleep(2 * time.Minute)
+				synctest.Wait()
+				got := "gone"
+				if m, err := r.spool.Get(id); err == nil {
+					got = string(m.Progress.State)
+				}
+				if got != tt.want || len(r.bounces()) != tt.bounces {
+					t.Errorf("%s with %d bounces, want %s with %d", got, len(r.bounces()), tt.want, tt.bounces)
+				}
+				if tt.want == "gone" {
+					r.wantEmpty()
+				}
+			})
+		})
+	}
+}
+
+// One that stands in a long line is gone at once, and its place in the line
+// does no harm.
+func TestDeleteInLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.set("example.com", func(ctx context.Context, s seen) []mail.Outcome {
+			time.Sleep(time.Minute)
+			return accept(ctx, s)
+		})
+		r.start(func(c *Config) { c.MaxPerDestination = 1 })
+		synctest.Wait()
+		first := r.send("", "bob@example.com")
+		second := r.send("", "bob@example.com", "carol@example.com")
+		third := r.send("", "bob@example.com")
+		synctest.Wait()
+		if n, err := r.queue.Delete(t.Context(), second); n != 1 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+		if n := len(r.left()); n != 2 {
+			t.Errorf("%d messages left, want 2", n)
+		}
+		time.Sleep(time.Hour)
+		r.wantEmpty()
+		got := r.next.attempts("example.com")
+		if len(got) != 2 || got[0].id != first || got[1].id != third {
+			t.Errorf("attempts: %+v", got)
+		}
+	})
+}
+
+// An admin is told when the disk is full, and the message goes on as before.
+func TestVerbsOnFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.set("example.com", deferAll)
+		works := r.failing(stepAdmin)
+		held := r.entry("", "bob@example.com")
+		held.State = spool.Hold
+		r.commit(held)
+		r.start(nil)
+		synctest.Wait()
+		id := r.send("", "bob@example.com")
+		synctest.Wait()
+		if n, err := r.queue.Delete(t.Context(), id, held.ID); n != 0 || !errors.Is(err, errFull) {
+			t.Errorf("Delete: %d, %v", n, err)
+		}
+		if n, err := r.queue.Hold(t.Context(), "why", id); n != 0 || !errors.Is(err, errFull) {
+			t.Errorf("Hold: %d, %v", n, err)
+		}
+		if n, err := r.queue.Release(t.Context(), held.ID); n != 0 || !errors.Is(err, errFull) {
+			t.Errorf("Release: %d, %v", n, err)
+		}
+		works()
+		r.next.set("example.com", nil)
+		time.Sleep(r.cfg.MaxRetry)
+		synctest.Wait()
+		if left := r.left(); len(left) != 1 || left[0] != held.ID {
+			t.Errorf("left: %v", left)
+		}
+	})
+}
+
+// One who was held for long has his time again.
+func TestReleasedIsNotExpired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.set("example.com", deferAll)
+		held := r.entry("alice@sender.example", "bob@example.com")
+		held.State = spool.Hold
+		r.commit(held)
+		r.start(nil)
+		time.Sleep(30 * 24 * time.Hour)
+		if n, err := r.queue.Release(t.Context(), held.ID); n != 1 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+		time.Sleep(24 * time.Hour)
+		if len(r.bounces()) != 0 {
+			t.Error("bounced within a day")
+		}
+		r.next.set("example.com", nil)
+		time.Sleep(r.cfg.MaxRetry)
+		r.wantEmpty()
+	})
+}
+
+func TestCounts(t *testing.T) {
+	r := newRig(t)
+	if got := r.queue.Counts(); len(got) != 0 {
+		t.Errorf("of an empty spool: %v", got)
+	}
+	base := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	for i, state := range []spool.State{spool.Queue, spool.Hold, spool.Queue, spool.Hold, spool.Hold} {
+		e := r.entry("", "bob@example.com")
+		e.State, e.Received = state, base.Add(time.Duration(i)*time.Minute)
+		r.commit(e)
+	}
+	got := r.queue.Counts()
+	if len(got) != 2 || got[spool.Queue].Messages != 2 || !got[spool.Queue].Oldest.Equal(base) ||
+		got[spool.Hold].Messages != 3 || !got[spool.Hold].Oldest.Equal(base.Add(time.Minute)) {
+		t.Errorf("counts: %v", got)
+	}
+}
