@@ -9,9 +9,9 @@ import (
 
 // ask puts one question to the handler, within the time that it has. The second
 // result is who decided: the policy, or a failure.
-func (s *session) ask(tx *mail.Transaction, stage mail.Stage, call func(context.Context, *mail.Transaction) mail.Verdict) (v mail.Verdict, cause string) {
+func (s *session) ask(ctx context.Context, tx *mail.Transaction, stage mail.Stage, call func(context.Context, *mail.Transaction) mail.Verdict) (v mail.Verdict, cause string) {
 	tx.Stage = stage
-	ctx, cancel := context.WithTimeout(s.ctx, s.set.Limits.JudgeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.set.Limits.JudgeTimeout)
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
@@ -27,8 +27,8 @@ func (s *session) ask(tx *mail.Transaction, stage mail.Stage, call func(context.
 	return v, causePolicy
 }
 
-func (s *session) askRcpt(tx *transaction, rcpt mail.Path) (mail.Verdict, string) {
-	return s.ask(&tx.Transaction, mail.StageRcpt, func(ctx context.Context, t *mail.Transaction) mail.Verdict {
+func (s *session) askRcpt(ctx context.Context, tx *transaction, rcpt mail.Path) (mail.Verdict, string) {
+	return s.ask(ctx, &tx.Transaction, mail.StageRcpt, func(ctx context.Context, t *mail.Transaction) mail.Verdict {
 		return s.handler.Rcpt(ctx, t, rcpt)
 	})
 }

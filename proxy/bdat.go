@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -17,14 +18,14 @@ const smallChunk = 1 << 10
 
 // bdat receives a chunk (RFC 3030). Its bytes are read whether it is wanted or
 // not; when their number is unknown the connection ends.
-func (s *session) bdat(arg string) {
+func (s *session) bdat(ctx context.Context, arg string) {
 	size, last, ok := parseBdat(arg)
 	if !ok {
 		s.log.Info("closed", "client", s.client, "cause", "malformed BDAT")
 		s.hangUp(badSyntax("want BDAT size [LAST]"))
 		return
 	}
-	if r := s.refusesChunk(); !r.IsZero() {
+	if r := s.refusesChunk(ctx); !r.IsZero() {
 		s.skipChunk(size, last, r)
 		return
 	}
@@ -36,11 +37,11 @@ func (s *session) bdat(arg string) {
 		s.cutOff(err)
 		return
 	}
-	switch r, _ := in.problem(); {
+	switch r, cause := in.problem(); {
 	case last:
-		s.finish()
-	case !r.IsZero():
-		s.breakOff(r)
+		s.finish(ctx)
+	case cause != "":
+		s.breakOff(ctx, r, cause)
 	default:
 		s.chunkOK(size)
 	}
@@ -63,7 +64,7 @@ func parseBdat(arg string) (size int64, last, ok bool) {
 
 // refusesChunk returns why a chunk is not wanted, and begins the message with
 // the first that is.
-func (s *session) refusesChunk() mail.Reply {
+func (s *session) refusesChunk(ctx context.Context) mail.Reply {
 	switch {
 	case s.tx == nil:
 		return noTransaction()
@@ -74,7 +75,7 @@ func (s *session) refusesChunk() mail.Reply {
 	case s.tx.in != nil:
 		return mail.Reply{}
 	}
-	if r := s.judgeData(); !r.IsZero() {
+	if r := s.judgeData(ctx); !r.IsZero() {
 		return r
 	}
 	s.tx.in = s.newIntake(false)
@@ -115,16 +116,11 @@ func (s *session) chunk(size int64, p *pace, take func([]byte)) error {
 }
 
 // breakOff refuses the message with a chunk that is not its last.
-func (s *session) breakOff(r mail.Reply) {
+func (s *session) breakOff(ctx context.Context, r mail.Reply, cause string) {
 	s.tx.broken = true
 	s.tx.in.drop()
-	s.logDecision(s.tx, s.refusal(r, causeOf(s.tx.in)))
+	s.logDecision(ctx, s.tx, refusal(r, cause))
 	s.refuse(r)
-}
-
-func causeOf(in *intake) string {
-	_, cause := in.problem()
-	return cause
 }
 
 func (s *session) chunkOK(size int64) {

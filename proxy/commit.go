@@ -21,7 +21,7 @@ type parcel struct {
 
 // commit makes the parts of a message durable and tells the queue. kept is
 // false when there was nothing to keep.
-func (s *session) commit(tx *transaction, parts []part) (kept bool, err error) {
+func (s *session) commit(ctx context.Context, tx *transaction, parts []part) (kept bool, err error) {
 	parcels, err := s.pack(tx, parts)
 	defer func() {
 		for _, p := range parcels {
@@ -31,7 +31,7 @@ func (s *session) commit(tx *transaction, parts []part) (kept bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, commitTimeout)
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
 	var due []string
 	defer func() {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"os"
 
@@ -8,7 +9,7 @@ import (
 )
 
 // data receives a message behind DATA.
-func (s *session) data(arg string) {
+func (s *session) data(ctx context.Context, arg string) {
 	switch {
 	case arg != "":
 		s.refuseData(badSyntax("DATA takes no argument"))
@@ -23,7 +24,7 @@ func (s *session) data(arg string) {
 		s.refuseData(noRecipients())
 		return
 	}
-	if r := s.judgeData(); !r.IsZero() {
+	if r := s.judgeData(ctx); !r.IsZero() {
 		s.refuseData(r)
 		return
 	}
@@ -33,7 +34,7 @@ func (s *session) data(arg string) {
 		s.cutOff(err)
 		return
 	}
-	s.finish()
+	s.finish(ctx)
 }
 
 // refuseData answers a DATA that is not obeyed. If the message is on its way
@@ -50,11 +51,11 @@ func (s *session) refuseData(r mail.Reply) {
 
 // judgeData asks the handler before the message comes. It returns the refusal,
 // which ends the transaction.
-func (s *session) judgeData() mail.Reply {
+func (s *session) judgeData(ctx context.Context) mail.Reply {
 	if s.tx.sticky.action == mail.Discard {
 		return mail.Reply{}
 	}
-	v, _ := s.ask(&s.tx.Transaction, mail.StageData, s.handler.Data)
+	v, _ := s.ask(ctx, &s.tx.Transaction, mail.StageData, s.handler.Data)
 	if v.Action < mail.TempFail {
 		s.tx.sticky = s.tx.sticky.with(v)
 		return mail.Reply{}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -10,7 +11,7 @@ import (
 )
 
 // dispatch obeys one command.
-func (s *session) dispatch(c command, bad error) {
+func (s *session) dispatch(ctx context.Context, c command, bad error) {
 	switch {
 	case c.verb == verbForeign:
 		s.foreign()
@@ -29,17 +30,17 @@ func (s *session) dispatch(c command, bad error) {
 	}
 	switch c.verb {
 	case verbHelo, verbEhlo:
-		s.hello(c)
+		s.hello(ctx, c)
 	case verbMail:
-		s.mail(c.arg)
+		s.mail(ctx, c.arg)
 	case verbRcpt:
-		s.rcpt(c.arg)
+		s.rcpt(ctx, c.arg)
 	case verbData:
-		s.data(c.arg)
+		s.data(ctx, c.arg)
 	case verbBdat:
-		s.bdat(c.arg)
+		s.bdat(ctx, c.arg)
 	case verbStarttls:
-		s.startTLS(c.arg)
+		s.startTLS(ctx, c.arg)
 	case verbRset:
 		s.rset(c.arg)
 	case verbNoop:
@@ -76,7 +77,7 @@ func (s *session) refuseLine(c command, bad error) {
 }
 
 // hello answers HELO and EHLO. Either one ends a transaction (RFC 5321 4.1.4).
-func (s *session) hello(c command) {
+func (s *session) hello(ctx context.Context, c command) {
 	if !isHeloName(c.arg) {
 		s.refuse(badSyntax("want a domain name or an address literal"))
 		return
@@ -84,7 +85,7 @@ func (s *session) hello(c command) {
 	s.abort()
 	s.forgetHelo()
 	s.facts.Helo, s.facts.ESMTP = c.arg, c.verb == verbEhlo
-	v, _ := s.ask(&s.base, mail.StageHelo, s.handler.Helo)
+	v, _ := s.ask(ctx, &s.base, mail.StageHelo, s.handler.Helo)
 	if v.Action >= mail.TempFail {
 		r := refusalOf(v)
 		s.logReject(mail.StageHelo, "", r, v.Reason)

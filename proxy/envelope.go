@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -8,7 +9,7 @@ import (
 )
 
 // mail begins a transaction.
-func (s *session) mail(arg string) {
+func (s *session) mail(ctx context.Context, arg string) {
 	switch {
 	case s.facts.Helo == "":
 		s.refuse(badSequence("send HELO first"))
@@ -26,13 +27,13 @@ func (s *session) mail(arg string) {
 		return
 	}
 	if err := s.store.Ready(); err != nil {
-		s.log.Warn("spool", "error", err)
 		r, _ := spoolFault(err)
+		s.logReject(mail.StageMail, sender.String(), r, err.Error())
 		s.reply(r)
 		return
 	}
 	s.begin(sender)
-	v, _ := s.ask(&s.tx.Transaction, mail.StageMail, s.handler.Mail)
+	v, _ := s.ask(ctx, &s.tx.Transaction, mail.StageMail, s.handler.Mail)
 	if v.Action >= mail.TempFail {
 		s.refuseStage(mail.StageMail, sender.String(), refusalOf(v), v.Reason)
 		s.abort()
@@ -106,7 +107,7 @@ func isASCII(s string) bool {
 }
 
 // rcpt adds a recipient.
-func (s *session) rcpt(arg string) {
+func (s *session) rcpt(ctx context.Context, arg string) {
 	switch {
 	case s.tx == nil:
 		s.refuse(noTransaction())
@@ -130,7 +131,7 @@ func (s *session) rcpt(arg string) {
 	case len(to) >= s.set.Limits.MaxRecipients:
 		s.tooMany()
 	default:
-		s.judgeRcpt(rcpt)
+		s.judgeRcpt(ctx, rcpt)
 	}
 }
 
@@ -148,11 +149,11 @@ func (s *session) tooMany() {
 	s.reply(r)
 }
 
-func (s *session) judgeRcpt(rcpt mail.Path) {
+func (s *session) judgeRcpt(ctx context.Context, rcpt mail.Path) {
 	tx := s.tx
 	var v mail.Verdict
 	if tx.sticky.action != mail.Discard {
-		v, _ = s.askRcpt(tx, rcpt)
+		v, _ = s.askRcpt(ctx, tx, rcpt)
 	}
 	s.deps.Stats.Recipient(s.set.Name, v.Action.String())
 	if v.Action >= mail.TempFail {

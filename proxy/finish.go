@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,11 +20,11 @@ type decision struct {
 
 // finish judges a complete message, keeps it, and answers. The transaction ends
 // here in any case.
-func (s *session) finish() {
+func (s *session) finish(ctx context.Context) {
 	tx := s.tx
 	tx.in.finish()
-	d, judged := s.decide(tx)
-	s.logDecision(tx, d)
+	d, judged := s.decide(ctx, tx)
+	s.logDecision(ctx, tx, d)
 	if judged {
 		s.tx = nil // the handler has seen the end
 		tx.in.drop()
@@ -34,15 +35,15 @@ func (s *session) finish() {
 		s.refuse(d.reply)
 		return
 	}
-	s.errors, s.junk = 0, 0
+	s.faults, s.idles = 0, 0
 	s.reply(d.reply)
 }
 
 // decide returns the decision, and whether the handler was asked for it. When
 // it says 250, the message is in the spool.
-func (s *session) decide(tx *transaction) (d decision, judged bool) {
+func (s *session) decide(ctx context.Context, tx *transaction) (d decision, judged bool) {
 	if r, cause := tx.in.problem(); cause != "" {
-		return s.refusal(r, cause), false
+		return refusal(r, cause), false
 	}
 	if tx.in.draft == nil { // discarded by an earlier stage
 		return accepted(tx, mail.Verdict{Action: mail.Discard, Reason: tx.sticky.reason}), false
@@ -50,22 +51,22 @@ func (s *session) decide(tx *transaction) (d decision, judged bool) {
 	if d, ok := s.readMessage(tx); !ok {
 		return d, false
 	}
-	v, cause := s.ask(&tx.Transaction, mail.StageMessage, s.handler.Message)
+	v, cause := s.ask(ctx, &tx.Transaction, mail.StageMessage, s.handler.Message)
 	v, parts := settle(v, tx.sticky, tx.Envelope.Recipients)
 	if v.Action >= mail.TempFail {
 		return decision{v.Action, refusalOf(v), cause, v.Reason}, true
 	}
 	if len(s.buffered()) == 0 && isGone(s.raw) {
 		// It would not see the 250 and send the message again.
-		d := s.refusal(closing("4.2", "connection lost"), causeGone)
+		d := refusal(closing("4.2", "connection lost"), causeGone)
 		d.reason = "the client is gone"
 		return d, true
 	}
-	kept, err := s.commit(tx, parts)
+	kept, err := s.commit(ctx, tx, parts)
 	if err != nil {
 		r, cause := spoolFault(err)
 		s.log.Error("spool", "id", tx.ID, "error", err)
-		return s.refusal(r, cause), true
+		return refusal(r, cause), true
 	}
 	if !kept && v.Action != mail.Discard {
 		v = mail.Verdict{Action: mail.Discard, Reason: "no recipients left"}
@@ -79,7 +80,7 @@ func accepted(tx *transaction, v mail.Verdict) decision {
 }
 
 // refusal is a decision of ours, not of the handler.
-func (s *session) refusal(r mail.Reply, cause string) decision {
+func refusal(r mail.Reply, cause string) decision {
 	action := mail.Reject
 	if r.Code/100 == 4 {
 		action = mail.TempFail
@@ -93,16 +94,16 @@ func (s *session) readMessage(tx *transaction) (decision, bool) {
 	switch {
 	case errors.Is(err, mail.ErrHeader):
 		r := mail.Reply{Code: 554, Detail: "6.0", Text: "the message header is too large"}
-		d := s.refusal(r, causeHeader)
+		d := refusal(r, causeHeader)
 		d.reason = err.Error()
 		return d, false
 	case err != nil:
 		s.log.Error("spool", "id", tx.ID, "error", err)
 		r, cause := spoolFault(err)
-		return s.refusal(r, cause), false
+		return refusal(r, cause), false
 	}
 	if n := m.Header.Count("Received"); n >= s.set.Limits.MaxReceived {
-		d := s.refusal(mail.Reply{Code: 554, Detail: "4.6", Text: "too many hops, this is a loop"}, causeLoop)
+		d := refusal(mail.Reply{Code: 554, Detail: "4.6", Text: "too many hops, this is a loop"}, causeLoop)
 		d.reason = fmt.Sprintf("%d Received fields", n)
 		return d, false
 	}

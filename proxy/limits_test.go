@@ -74,7 +74,7 @@ func TestSite(t *testing.T) {
 func TestSlowClients(t *testing.T) {
 	short := func(c *Config, _ *gate) {
 		l := &c.Limits
-		l.CommandTimeout = 100 * time.Millisecond
+		l.CommandTimeout = 500 * time.Millisecond
 		l.DataTimeout = 10 * time.Second // each byte comes in time; the rate is what fails
 		l.MinRate, l.RateGrace = 1000, 100*time.Millisecond
 	}
@@ -163,9 +163,11 @@ func TestClientThatDoesNotRead(t *testing.T) {
 }
 
 func TestTalksBeforeBanner(t *testing.T) {
-	pause := func(c *Config, _ *gate) { c.GreetPause = 100 * time.Millisecond }
+	pause := func(d time.Duration) func(*Config, *gate) {
+		return func(c *Config, _ *gate) { c.GreetPause = d }
+	}
 	t.Run("C5 caught", func(t *testing.T) {
-		g := start(t, pause)
+		g := start(t, pause(10*time.Second))
 		c := g.dial()
 		c.send("EHLO x.example\r\nMAIL FROM:<i@x.example>\r\n")
 		c.expect("554 5.5.0")
@@ -174,7 +176,7 @@ func TestTalksBeforeBanner(t *testing.T) {
 			t.Error("its commands were run")
 		}
 	})
-	t.Run("C5 a patient client", func(t *testing.T) { start(t, pause).hello() })
+	t.Run("C5 a patient client", func(t *testing.T) { start(t, pause(50*time.Millisecond)).hello() })
 	t.Run("C5 no pause: in step all the same", func(t *testing.T) {
 		g := start(t, nil)
 		c := g.dial()

@@ -32,9 +32,9 @@ func (s *session) logReject(stage mail.Stage, about string, r mail.Reply, reason
 }
 
 // logDecision notes and counts how a message ended.
-func (s *session) logDecision(tx *transaction, d decision) {
+func (s *session) logDecision(ctx context.Context, tx *transaction, d decision) {
 	s.deps.Stats.Message(s.set.Name, d.action.String(), d.cause, tx.in.size)
-	if !s.log.Enabled(s.ctx, slog.LevelInfo) {
+	if !s.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
 	attrs := []slog.Attr{
@@ -58,7 +58,7 @@ func (s *session) logDecision(tx *transaction, d decision) {
 	if tx.Message != nil {
 		attrs = append(attrs, slog.String("mid", clip(tx.Message.Header.Get("Message-ID"), logText)))
 	}
-	s.log.LogAttrs(context.WithoutCancel(s.ctx), slog.LevelInfo, "message", attrs...)
+	s.log.LogAttrs(ctx, slog.LevelInfo, "message", attrs...)
 }
 
 func firstRcpts(rcpts []mail.Path) string {

@@ -74,6 +74,8 @@ func mailParams(ps []param, maxSize int64) (args []string, allowUTF8 bool, refus
 		case "SIZE":
 			refusal = checkSize(p, maxSize)
 		case "BODY":
+			// Not compared with the text: whether the next hop takes 8-bit
+			// text is seen when it is sent.
 			if !strings.EqualFold(p.value, "7BIT") && !strings.EqualFold(p.value, "8BITMIME") {
 				refusal = badParam("BODY must be 7BIT or 8BITMIME")
 			}

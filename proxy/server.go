@@ -25,6 +25,10 @@ type Server struct {
 	buffers  sync.Pool // of *[bigBuffer]byte
 	places   occupancy
 
+	// Of the accepting goroutine only.
+	refused   int // since the last line about it
+	refusedAt time.Time
+
 	mu       sync.Mutex
 	sessions map[*session]struct{}
 	stopping bool
@@ -196,7 +200,7 @@ func (s *Server) admit(hard context.Context, conn net.Conn, sessions *sync.WaitG
 	trusted := isTrusted(set.Trusted, client.Addr())
 	if result := s.places.enter(client.Addr(), trusted, set.Limits); result != connAccepted {
 		s.deps.Stats.Connection(set.Name, result)
-		s.log.Info("closed", "client", clientName("", client.Addr()), "cause", result)
+		s.logRefused(client.Addr(), result)
 		refuseConn(conn)
 		return
 	}
@@ -206,14 +210,14 @@ func (s *Server) admit(hard context.Context, conn net.Conn, sessions *sync.WaitG
 		defer s.deps.Stats.Active(set.Name, -1)
 		ctx, cancel := context.WithCancel(hard)
 		defer cancel()
-		ses := s.newSession(ctx, set, conn, client, trusted)
+		ses := s.newSession(set, conn, client, trusted)
 		s.enlist(ses)
 		defer s.dismiss(ses)
-		ses.serve()
+		ses.serve(ctx)
 	})
 }
 
-func (s *Server) newSession(ctx context.Context, set *settings, conn net.Conn, client netip.AddrPort, trusted bool) *session {
+func (s *Server) newSession(set *settings, conn net.Conn, client netip.AddrPort, trusted bool) *session {
 	now := time.Now()
 	ses := &session{
 		wire:  newWire(conn, &s.buffers, set.Limits),
@@ -221,7 +225,6 @@ func (s *Server) newSession(ctx context.Context, set *settings, conn net.Conn, c
 		deps:  &s.deps,
 		store: s.store,
 		log:   s.log,
-		ctx:   ctx,
 		facts: &mail.Session{
 			ID:       mail.NewID(now),
 			Listener: set.Name,
@@ -235,6 +238,16 @@ func (s *Server) newSession(ctx context.Context, set *settings, conn net.Conn, c
 	ses.base.Session = ses.facts
 	ses.base.Start = now
 	return ses
+}
+
+// logRefused notes at most one refused connection a second: a flood of them
+// must not become one of the log.
+func (s *Server) logRefused(client netip.Addr, result string) {
+	s.refused++
+	if now := time.Now(); now.Sub(s.refusedAt) >= time.Second {
+		s.log.Info("closed", "client", clientName("", client), "cause", result, "count", s.refused)
+		s.refused, s.refusedAt = 0, now
+	}
 }
 
 // refuseConn turns a connection away without spending anything on it: the reply

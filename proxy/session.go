@@ -24,7 +24,6 @@ type session struct {
 	store   store
 	handler mail.Handler
 	log     *slog.Logger
-	ctx     context.Context // of the connection; every question to the handler derives from it
 
 	facts  *mail.Session
 	client string           // "name[address]", for the log
@@ -34,8 +33,8 @@ type session struct {
 	helo   sticky           // of the HELO stage
 	tx     *transaction     // nil between transactions
 
-	errors   int // refused commands since the last message
-	junk     int // idle commands since the last message
+	faults   int // refused commands since the last message
+	idles    int // idle commands since the last message
 	messages int
 	refused  bool // DATA was refused just now: a message may follow all the same
 	closing  bool
@@ -65,10 +64,11 @@ type transaction struct {
 	broken   bool    // a chunk was refused: the rest is, too
 }
 
-// serve runs the dialogue until the connection ends.
-func (s *session) serve() {
+// serve runs the dialogue until the connection ends. Every question to the
+// handler derives from ctx.
+func (s *session) serve(ctx context.Context) {
 	defer s.end()
-	if !s.greet() {
+	if !s.greet(ctx) {
 		return
 	}
 	lax := s.normalises()
@@ -79,7 +79,7 @@ func (s *session) serve() {
 			return
 		}
 		c, err := parseCommand(line, lax)
-		s.dispatch(c, err)
+		s.dispatch(ctx, c, err)
 	}
 }
 
@@ -128,15 +128,15 @@ func (s *session) normalises() bool {
 }
 
 // greet asks about the client and sends the banner.
-func (s *session) greet() bool {
+func (s *session) greet(ctx context.Context) bool {
 	if !s.pause() {
 		return false
 	}
-	s.facts.Name = s.deps.Resolver.ClientName(s.ctx, s.facts.Client.Addr())
+	s.facts.Name = s.deps.Resolver.ClientName(ctx, s.facts.Client.Addr())
 	s.client = clientName(s.facts.Name, s.facts.Client.Addr())
 	s.log.Debug("connect", "client", s.client, "session", s.facts.ID)
 	s.handler = s.deps.NewHandler()
-	v, _ := s.ask(&s.base, mail.StageConnect, s.handler.Connect)
+	v, _ := s.ask(ctx, &s.base, mail.StageConnect, s.handler.Connect)
 	s.atHelo = len(s.base.Findings)
 	if v.Action >= mail.TempFail {
 		// RFC 5321 3.1: 554 instead of the banner; 421 closes for now.
@@ -177,6 +177,7 @@ func (s *session) pause() bool {
 		s.lost(err)
 		return false
 	}
+	s.deps.Stats.Connection(s.set.Name, connRejected)
 	s.log.Info("closed", "client", s.client, "cause", "talked before the banner")
 	s.hangUp(mail.Reply{Code: 554, Detail: "5.0", Text: "you talked before the banner"})
 	return false
@@ -230,8 +231,8 @@ func (s *session) farewell(r mail.Reply) {
 
 // refuse replies to a command that went wrong, and counts it.
 func (s *session) refuse(r mail.Reply) {
-	s.errors++
-	if s.errors > s.set.Limits.MaxErrors {
+	s.faults++
+	if s.faults > s.set.Limits.MaxErrors {
 		s.log.Info("closed", "client", s.client, "cause", "too many errors")
 		r = closing("7.0", "too many errors")
 	}
@@ -240,8 +241,8 @@ func (s *session) refuse(r mail.Reply) {
 
 // idle replies to a command that leads nowhere, and counts it.
 func (s *session) idle(r mail.Reply) {
-	s.junk++
-	if s.junk > s.set.Limits.MaxJunk {
+	s.idles++
+	if s.idles > s.set.Limits.MaxJunk {
 		s.log.Info("closed", "client", s.client, "cause", "too many idle commands")
 		r = closing("7.0", "too many commands without a message")
 	}

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"reflect"
-	"unsafe"
 
 	"gatepost/internal/mail"
 )
@@ -85,8 +84,13 @@ func sameOutcome(a, b mail.Verdict) bool {
 }
 
 func sameEdits(a, b []mail.Edit) bool {
-	if len(a) != len(b) {
+	switch {
+	case len(a) != len(b):
 		return false
+	case len(a) == 0 || &a[0] == &b[0]:
+		return true
+	case replacesBody(a) || replacesBody(b):
+		return false // bodies are not compared
 	}
-	return unsafe.SliceData(a) == unsafe.SliceData(b) || reflect.DeepEqual(a, b)
+	return reflect.DeepEqual(a, b)
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"strings"
 	"time"
@@ -9,7 +10,7 @@ import (
 )
 
 // startTLS turns the connection into an encrypted one (RFC 3207).
-func (s *session) startTLS(arg string) {
+func (s *session) startTLS(ctx context.Context, arg string) {
 	switch {
 	case arg != "":
 		s.refuse(badSyntax("STARTTLS takes no argument"))
@@ -25,11 +26,11 @@ func (s *session) startTLS(arg string) {
 		s.log.Info("closed", "client", s.client, "cause", "commands behind STARTTLS")
 		s.hangUp(mail.Reply{Code: 554, Detail: "5.0", Text: "commands behind STARTTLS"})
 	default:
-		s.handshake()
+		s.handshake(ctx)
 	}
 }
 
-func (s *session) handshake() {
+func (s *session) handshake(ctx context.Context) {
 	s.abort()
 	s.reply(mail.Reply{Code: 220, Detail: "0.0", Text: "ready to start TLS"})
 	if s.flush() != nil {
@@ -39,7 +40,7 @@ func (s *session) handshake() {
 	conn := tls.Server(s.raw, s.set.tls)
 	err := s.raw.SetDeadline(time.Now().Add(s.set.Limits.TLSTimeout))
 	if err == nil {
-		err = conn.HandshakeContext(s.ctx)
+		err = conn.HandshakeContext(ctx)
 	}
 	if err != nil {
 		// No reply and nothing more read: the client may think that it speaks TLS.

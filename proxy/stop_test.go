@@ -136,7 +136,7 @@ func (c *client) noSuccess() {
 
 // A hundred sessions inside DATA: each is queued and told so, or neither.
 func TestStopUnderLoad(t *testing.T) {
-	g := start(t, func(c *Config, _ *gate) { c.Grace = 300 * time.Millisecond })
+	g := start(t, func(c *Config, _ *gate) { c.Grace = 1500 * time.Millisecond })
 	const n = 100
 	var clients []*client
 	for range n {

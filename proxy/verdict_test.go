@@ -486,7 +486,7 @@ func TestJudgeTimeout(t *testing.T) {
 		{"a rejection stands", verdict(mail.Reject, "550 5.7.1 virus"), "550 5.7.1 virus"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			g := start(t, func(c *Config, _ *gate) { c.Limits.JudgeTimeout = 30 * time.Millisecond })
+			g := start(t, func(c *Config, _ *gate) { c.Limits.JudgeTimeout = 300 * time.Millisecond })
 			g.handler.message = func(ctx context.Context, _ *mail.Transaction) mail.Verdict {
 				<-ctx.Done()
 				return tt.late
@@ -547,6 +547,8 @@ func TestClientGone(t *testing.T) {
 	<-judging
 	_ = c.conn.Close()
 	poll(t, "the end of the connection", func() bool {
+		g.srv.mu.Lock()
+		defer g.srv.mu.Unlock()
 		for ses := range g.srv.sessions {
 			return isGone(ses.raw)
 		}
