@@ -13,10 +13,11 @@ import (
 // failure is why a connection came to nothing. Its reply is the answer to all
 // recipients that it left without one, always a 4xx.
 type failure struct {
-	reply  mail.Reply
-	remote string
-	ours   bool // another host would do no better
-	tls    bool // the handshake: it may work in clear
+	reply   mail.Reply
+	remote  string
+	ours    bool // another host would do no better
+	tls     bool // the handshake: it may work in clear
+	garbled bool // replies may belong to other commands than they seemed to
 }
 
 func (f *failure) Error() string { return f.reply.String() }
@@ -60,7 +61,7 @@ func (e protocolError) Error() string { return string(e) }
 func broken(doing string, err error) *failure {
 	var p protocolError
 	if errors.As(err, &p) {
-		return &failure{reply: mail.Reply{Code: 451, Detail: "5.0", Text: fmt.Sprintf("protocol error while %s: %s", doing, p)}}
+		return &failure{garbled: true, reply: mail.Reply{Code: 451, Detail: "5.0", Text: fmt.Sprintf("protocol error while %s: %s", doing, p)}}
 	}
 	return &failure{reply: mail.Reply{Code: 451, Detail: "4.2", Text: fmt.Sprintf("connection failed while %s: %s", doing, reason(err))}}
 }

@@ -227,6 +227,7 @@ func TestS15SurplusReply(t *testing.T) {
 		{"behind the greeting", script{"banner": "220 hi\r\n250 SIZE 1"}, surplus},
 		{"behind EHLO", script{"EHLO": "250 peer\r\n250 ok", "LHLO": "250 peer\r\n250 ok"}, surplus},
 		{"DATA refused, but 354 came before", script{"RCPT": "250 ok\r\n354 go\r\n250 queued", "DATA": "554 5.7.1 no"}, surplus},
+		{"behind MAIL", script{"MAIL": "250 ok\r\n550 5.1.1 who?"}, surplus},
 		{"behind DATA", script{"DATA": "354 go\r\n250 queued", "dot": "554 5.7.1 no"}, surplus},
 		{"behind the message", script{"dot": "250 2.0.0 queued\r\n250 2.0.0 again"}, sent},
 	}
@@ -245,6 +246,28 @@ func TestS15SurplusReply(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// TestS15Say: no command is sent while a reply waits to be read.
+func TestS15Say(t *testing.T) {
+	client, server := net.Pipe()
+	defer client.Close()
+	go func() {
+		defer server.Close()
+		_, _ = server.Write([]byte("250 ok\r\n250 again\r\n"))
+		_, _ = io.Copy(io.Discard, server)
+	}()
+	l := testLink(client)
+	if _, err := l.reply(time.Second); err != nil {
+		t.Fatal(err)
+	}
+	var p protocolError
+	if err := l.say([]byte("NOOP\r\n")); !errors.As(err, &p) {
+		t.Errorf("got %v", err)
+	}
+	if l.quiet() {
+		t.Error("the link is quiet")
 	}
 }
 

@@ -135,6 +135,9 @@ func (c *conn) run(ctx context.Context, t *transaction) (failed *failure) {
 	switch {
 	case failed != nil:
 		c.abort()
+		if failed.garbled && !t.sent {
+			t.takeBack()
+		}
 		if interfered {
 			failed = interrupted()
 		}

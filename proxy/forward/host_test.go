@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -51,28 +52,33 @@ func TestFailOver(t *testing.T) {
 		{"Q8 closed after the message", script{"dot": "!close"}, "deferred 451 4.4.2…", false},
 		{"421 to the message", script{"dot": "421 4.3.2 bye!close"}, "deferred 421 4.3.2 bye", false},
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			one := startPeer(t, &peer{offers: allOffers, scripts: []script{tt.script}})
-			two := startPeer(t, &peer{offers: allOffers})
-			r := quick(one.url(), two.url())
-			if strings.HasPrefix(tt.name, "silent") {
-				r.CommandTimeout = 200 * time.Millisecond
+	for _, lmtp := range []bool{false, true} {
+		for _, tt := range tests {
+			if lmtp && tt.script["EHLO"] != "" {
+				continue
 			}
-			f := newForwarder(t, r)
-			message := hello
-			if tt.script["body"] != "" { // too large to be sent before the reset is seen
-				message = text(strings.Repeat("0123456789\r\n", 500<<10))
-			}
-			check(t, deliver(t, f, envelope(t, "a@example.com"), message), tt.want)
-			if got := len(two.got()) == 1; got != tt.second {
-				t.Errorf("the second host has the message: %v, want %v", got, tt.second)
-			}
-			if n := len(one.got()) + len(two.got()); n > 1 {
-				t.Errorf("%d copies", n)
-			}
-		})
+			t.Run(fmt.Sprintf("lmtp=%v/%s", lmtp, tt.name), func(t *testing.T) {
+				t.Parallel()
+				one := startPeer(t, &peer{lmtp: lmtp, offers: allOffers, scripts: []script{tt.script}})
+				two := startPeer(t, &peer{lmtp: lmtp, offers: allOffers})
+				r := quick(one.url(), two.url())
+				if strings.HasPrefix(tt.name, "silent") {
+					r.CommandTimeout = time.Second
+				}
+				f := newForwarder(t, r)
+				message := hello
+				if tt.script["body"] != "" { // too large to be sent before the reset is seen
+					message = text(strings.Repeat("0123456789\r\n", 500<<10))
+				}
+				check(t, deliver(t, f, envelope(t, "a@example.com"), message), tt.want)
+				if got := len(two.got()) == 1; got != tt.second {
+					t.Errorf("the second host has the message: %v, want %v", got, tt.second)
+				}
+				if n := len(one.got()) + len(two.got()); n > 1 {
+					t.Errorf("%d copies", n)
+				}
+			})
+		}
 	}
 }
 
@@ -204,6 +210,64 @@ func TestQ8NoSecondCopy(t *testing.T) {
 	}
 }
 
+// TestRetryDropsTheRest: where one kept connection is dead, the others are not
+// tried, and do not count beside the new one.
+func TestRetryDropsTheRest(t *testing.T) {
+	old := script{"MAIL FROM:<second": "421 4.4.2 idle too long"}
+	p := startPeer(t, &peer{offers: allOffers, scripts: []script{old, old, nil}})
+	f := newForwarder(t, quick(p.url()))
+	m := gated{hello, make(chan struct{}), make(chan struct{})}
+	done := make(chan []mail.Outcome)
+	go func() { done <- f.Deliver(t.Context(), ".", "ID", envelope(t, "a@example.com"), m) }()
+	<-m.reading
+	check(t, deliver(t, f, envelope(t, "a@example.com"), hello), sent)
+	close(m.gate)
+	check(t, <-done, sent)
+	if n := idle(f); n != 2 {
+		t.Fatalf("%d connections are kept, want 2", n)
+	}
+	env := envelope(t, "a@example.com")
+	env.Sender = mailPath(t, "second@example.org")
+	check(t, deliver(t, f, env, hello), sent)
+	if n := idle(f); n != 1 || len(p.commands()) != 3 {
+		t.Errorf("%d of %d connections are kept, want 1 of 3", n, len(p.commands()))
+	}
+}
+
+// TestQuiet: a dead connection is known without asking the peer.
+func TestQuiet(t *testing.T) {
+	ends := map[string]func(net.Conn){
+		"closed": func(c net.Conn) { c.Close() },
+		"reset":  func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0); c.Close() },
+		"421":    func(c net.Conn) { _, _ = c.Write([]byte("421 4.4.2 idle too long\r\n")) },
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			client, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			server, err := ln.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer server.Close()
+			l := testLink(client)
+			if !l.quiet() {
+				t.Error("not quiet at first")
+			}
+			end(server)
+			until(t, "the end is seen", func() bool { return !l.quiet() })
+		})
+	}
+}
+
 func TestMaxMessages(t *testing.T) {
 	p := startPeer(t, &peer{offers: allOffers})
 	r := quick(p.url())
@@ -239,7 +303,7 @@ func TestReset(t *testing.T) {
 		for _, lmtp := range []bool{false, true} {
 			p := startPeer(t, &peer{lmtp: lmtp, offers: offers, scripts: []script{{"RCPT TO:<no": "550 5.1.1 no"}}})
 			f := newForwarder(t, quick(p.url()))
-			for _, rcpt := range []string{"a@example.com", "b@example.com", "no@example.com", "c@example.com"} {
+			for _, rcpt := range []string{"a@example.com", "b@example.com", "no@example.com", "c@example.com", "d@example.com"} {
 				deliver(t, f, envelope(t, rcpt), hello)
 			}
 			var mails []string
@@ -248,13 +312,42 @@ func TestReset(t *testing.T) {
 					mails = append(mails, c[:4])
 				}
 			}
-			if got := strings.Join(mails, " "); got != "MAIL MAIL MAIL RSET MAIL" {
+			if got := strings.Join(mails, " "); got != "MAIL MAIL MAIL RSET MAIL MAIL" {
 				t.Errorf("lmtp %v, %v: %s", lmtp, offers, got)
 			}
-			if n := len(p.got()); n != 3 {
-				t.Errorf("%d messages, want 3", n)
+			if n := len(p.got()); n != 4 {
+				t.Errorf("%d messages, want 4", n)
 			}
 		}
+	}
+}
+
+// gated is a message that is read only when the gate opens.
+type gated struct {
+	text
+	reading, gate chan struct{}
+}
+
+func (m gated) WriteTo(w io.Writer) (int64, error) {
+	close(m.reading)
+	<-m.gate
+	return m.text.WriteTo(w)
+}
+
+// TestCloseUnderWay: a delivery that was under way when the Forwarder was closed
+// ends well, and its connection with it.
+func TestCloseUnderWay(t *testing.T) {
+	p := startPeer(t, &peer{offers: allOffers})
+	f := newForwarder(t, quick(p.url()))
+	m := gated{hello, make(chan struct{}), make(chan struct{})}
+	done := make(chan []mail.Outcome)
+	go func() { done <- f.Deliver(t.Context(), ".", "ID", envelope(t, "a@example.com"), m) }()
+	<-m.reading
+	f.Close()
+	close(m.gate)
+	check(t, <-done, sent)
+	if d := p.commands()[0]; d[len(d)-1] != "QUIT" {
+		t.Errorf("the connection ended with %q", d[len(d)-1])
 	}
 }
 

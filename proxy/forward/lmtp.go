@@ -30,7 +30,7 @@ func newLMTPSender(l *link, h *host) (*lmtpSender, error) {
 	return s, s.client.Hello(h.hostname)
 }
 
-func (s *lmtpSender) clean() bool { return !s.spoiled && s.in.Buffered() == 0 }
+func (s *lmtpSender) clean() bool { return !s.spoiled }
 
 func (s *lmtpSender) send(t *transaction) *failure {
 	if t.refuse(s.ext); t.done() {

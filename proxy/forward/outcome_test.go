@@ -44,8 +44,6 @@ func TestOutcomes(t *testing.T) {
 			want: [2]string{"deferred 451 4.3.0 later", "deferred 451 4.3.0 later"}, kept: true},
 		{name: "MAIL refused", script: script{"MAIL": "550 5.7.1 not you"},
 			want: [2]string{"bounced 550 5.7.1 not you", "bounced 550 5.7.1 not you"}, kept: true},
-		{name: "MAIL refused, the rest accepted", script: script{"MAIL": "550 5.7.1 not you", "RCPT": "250 ok", "DATA": "354 go"},
-			want: [2]string{"bounced 550 5.7.1 not you", "bounced 550 5.7.1 not you"}, kept: true},
 		{name: "DATA deferred", script: script{a: "550 5.1.1 who?", "DATA": "451 4.3.0 later"},
 			want: [2]string{"bounced 550 5.1.1 who?", "deferred 451 4.3.0 later"}, kept: true},
 		{name: "DATA refused", script: script{"DATA": "554 5.7.1 no"},
@@ -105,7 +103,7 @@ func TestOutcomes(t *testing.T) {
 				p := startPeer(t, &peer{lmtp: mode.lmtp, offers: mode.offers, scripts: []script{tt.script}})
 				r := quick(p.url())
 				if strings.HasPrefix(tt.name, "no answer") {
-					r.CommandTimeout, r.DataTimeout = 200*time.Millisecond, 200*time.Millisecond
+					r.CommandTimeout, r.DataTimeout = time.Second, time.Second
 				}
 				f := newForwarder(t, r)
 				outs := deliver(t, f, envelope(t, "a@example.com", "b@example.com"), hello)
@@ -127,8 +125,7 @@ func TestOutcomes(t *testing.T) {
 						t.Errorf("the peer got %q", m.data)
 					}
 				}
-				h := f.current.Load().byDest["."].hosts[0]
-				if kept := len(h.idle) == 1; kept && !tt.kept {
+				if n := idle(f); n > 0 && !tt.kept {
 					t.Error("the connection is kept")
 				}
 			})
@@ -162,6 +159,70 @@ func TestCutShort(t *testing.T) {
 	check(t, deliver(t, f, envelope(t, "a@example.com"), large), "bounced 552 5.3.4 too large")
 	if len(p.got()) != 0 {
 		t.Error("the peer has a message")
+	}
+}
+
+// TestCutShortStays: nor is its connection used again, should it not close.
+func TestCutShortStays(t *testing.T) {
+	p := startPeer(t, &peer{offers: without(allOffers, "SIZE"), scripts: []script{{"body": "552 5.3.4 too large!stall"}, nil}})
+	r := quick(p.url())
+	r.WriteTimeout = 200 * time.Millisecond
+	f := newForwarder(t, r)
+	large := text(strings.Repeat("0123456789\r\n", 1<<20))
+	check(t, deliver(t, f, envelope(t, "a@example.com"), large), "bounced 552 5.3.4 too large")
+	if n := idle(f); n != 0 {
+		t.Errorf("%d connections are kept", n)
+	}
+	check(t, deliver(t, f, envelope(t, "a@example.com"), hello), "sent 250 2.0.0 queued")
+	if n := len(p.commands()); n != 2 {
+		t.Errorf("%d connections, want 2", n)
+	}
+	if n := idle(f); n != 1 {
+		t.Errorf("%d connections are kept, want 1", n)
+	}
+}
+
+// TestLMTPHangsUp in the answer for the last recipient: that one was the last of
+// the connection.
+func TestLMTPHangsUp(t *testing.T) {
+	p := startPeer(t, &peer{lmtp: true, offers: allOffers, scripts: []script{{"dot <b@example.com>": "421 4.3.2 bye"}}})
+	f := newForwarder(t, quick(p.url()))
+	check(t, deliver(t, f, envelope(t, "a@example.com", "b@example.com"), hello), "sent 250 2.0.0 queued", "deferred 421 4.3.2 bye")
+	if n := idle(f); n != 0 {
+		t.Errorf("%d connections are kept", n)
+	}
+}
+
+// TestEmptyMessage: data that was asked for with no recipient left is ended, and
+// the connection is as good as before (RFC 2920 3.1). Without PIPELINING it is
+// not asked for.
+func TestEmptyMessage(t *testing.T) {
+	for _, tt := range []struct {
+		offers []string
+		want   int
+	}{{allOffers, 2}, {nil, 1}} {
+		p := startPeer(t, &peer{offers: tt.offers, scripts: []script{{"RCPT TO:<no@": "550 5.1.1 who?", "DATA": "354 go"}}})
+		f := newForwarder(t, quick(p.url()))
+		check(t, deliver(t, f, envelope(t, "no@example.com"), hello), "bounced 550 5.1.1 who?")
+		check(t, deliver(t, f, envelope(t, "a@example.com"), hello), "sent 250 2.0.0 queued")
+		if n := len(p.commands()); n != 1 || len(p.got()) != 1 {
+			t.Errorf("%d connections and %d messages, want 1 and 1", n, len(p.got()))
+		}
+		if n := strings.Count(strings.Join(p.commands()[0], " ")+" ", "DATA "); n != tt.want {
+			t.Errorf("%v: DATA was sent %d times, want %d", tt.offers, n, tt.want)
+		}
+	}
+}
+
+// TestContradiction: a peer that refuses the sender and accepts the recipients
+// gets nothing, not even an empty message, and is not believed.
+func TestContradiction(t *testing.T) {
+	p := startPeer(t, &peer{offers: allOffers, scripts: []script{{"MAIL": "550 5.7.1 not you", "RCPT": "250 ok", "DATA": "354 go"}}})
+	f := newForwarder(t, quick(p.url()))
+	check(t, deliver(t, f, envelope(t, "a@example.com"), hello), "deferred 451 4.5.0 protocol error while…")
+	p.stop()
+	if len(p.got()) != 0 || len(p.broken()) != 1 || len(p.broken()[0]) != 0 {
+		t.Errorf("the peer got %+v and %q", p.got(), p.broken())
 	}
 }
 

@@ -459,6 +459,14 @@ func until(t testing.TB, what string, f func() bool) {
 	}
 }
 
+// idle is how many connections are kept to the first host.
+func idle(f *Forwarder) int {
+	h := f.current.Load().byDest["."].hosts[0]
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.idle)
+}
+
 func testCert(t testing.TB) (*tls.Certificate, *httptest.Server) {
 	t.Helper()
 	s := httptest.NewTLSServer(nil) // its certificate is for 127.0.0.1 and example.com

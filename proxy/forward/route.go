@@ -188,7 +188,10 @@ func addressKey(a mail.Address) string { return strings.ToLower(a.Local) + "@" +
 
 // find returns the route for a, nil when there is none.
 func (t *table) find(a mail.Address) *route {
-	if a.Domain == "" {
+	switch {
+	case a.IsNull():
+		return nil
+	case a.Domain == "":
 		return t.postmaster()
 	}
 	if r := t.byKey[addressKey(a)]; r != nil {

@@ -16,7 +16,7 @@ type smtpSender struct {
 	spoiled bool // the connection is of no more use
 }
 
-func (s *smtpSender) clean() bool { return !s.spoiled && s.in.Buffered() == 0 }
+func (s *smtpSender) clean() bool { return !s.spoiled }
 
 // verb is a command of a transaction.
 type verb string

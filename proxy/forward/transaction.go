@@ -21,6 +21,7 @@ type transaction struct {
 
 	// Of the connection that is tried:
 	link     *link
+	answered []int // recipients that are settled since
 	mailed   bool  // MAIL was accepted
 	accepted []int // recipients that were
 	goAhead  bool  // DATA was
@@ -67,7 +68,7 @@ func printable(a mail.Address) bool {
 
 // begin forgets what another connection said.
 func (t *transaction) begin(l *link) {
-	t.link = l
+	t.link, t.answered = l, t.answered[:0]
 	t.mailed, t.accepted, t.goAhead, t.begun = false, t.accepted[:0], false, false
 }
 
@@ -107,6 +108,16 @@ func (t *transaction) settle(i int, r mail.Reply) {
 		o.DSN = o.Status == mail.Delivered && t.link.ext.dsn
 	}
 	t.settled[i] = true
+	t.answered = append(t.answered, i)
+}
+
+// takeBack forgets what this connection said of recipients: with one reply too
+// many or too few, a refusal may have been meant for another.
+func (t *transaction) takeBack() {
+	for _, i := range t.answered {
+		t.settled[i] = false
+		t.out[i] = mail.Outcome{Recipient: t.out[i].Recipient}
+	}
 }
 
 func (t *transaction) settleAll(r mail.Reply) {
