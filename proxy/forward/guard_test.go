@@ -91,7 +91,7 @@ type failing struct {
 }
 
 func (m failing) WriteTo(w io.Writer) (int64, error) {
-	n, err := io.WriteString(w, string(m.text[:m.at]))
+	n, err := w.Write(m.text[:m.at])
 	if err == nil {
 		err = m.err
 	}
