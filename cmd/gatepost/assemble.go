@@ -151,13 +151,10 @@ func (g *gateway) routed(a mail.Address) bool {
 	return ok
 }
 
-// listen opens all sockets and makes the first generation of filters.
+// listen opens all sockets, the one that leaves a file behind last, and makes the first generation of filters.
 func (g *gateway) listen() error {
 	judge, err := newJudge(g.boot, g.routed, g.metrics, g.log)
 	if err != nil {
-		return err
-	}
-	if err := g.control.Listen(); err != nil {
 		return err
 	}
 	if g.public != nil {
@@ -169,6 +166,9 @@ func (g *gateway) listen() error {
 		if err := s.Listen(); err != nil {
 			return err
 		}
+	}
+	if err := g.control.Listen(); err != nil {
+		return err
 	}
 	g.judges.replace(judge)
 	g.noteReload(true)

@@ -85,7 +85,7 @@ func codeOf(err error) int {
 		return exitPermission
 	case errors.As(err, &network):
 		return exitUnavailable
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, spool.ErrNotFound):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, spool.ErrNotFound), errors.Is(err, syscall.EISDIR):
 		return exitNoInput
 	}
 	return exitSystem

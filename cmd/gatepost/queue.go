@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"gatepost/internal/config"
 	"gatepost/internal/console"
 	"gatepost/proxy/spool"
 )
@@ -39,23 +40,33 @@ from standard input.`,
 	}
 	queue.Flags().AddFlagSet(list.Flags())
 	queue.AddCommand(list, a.queueShowCommand())
-	for _, verb := range []struct {
-		action      console.Action
-		done, short string
-		all         bool
-	}{
-		{console.Retry, "Retried", "Try the delivery of messages now", true},
-		{console.Hold, "Held", "Keep messages from being delivered until they are released", false},
-		{console.Release, "Released", "Deliver messages that are held, quarantine included", false},
-		{console.Delete, "Deleted", "Remove messages; nobody is told", true},
-	} {
-		queue.AddCommand(a.queueActCommand(verb.action, verb.done, verb.short, verb.all))
+	for _, v := range verbs {
+		queue.AddCommand(a.queueActCommand(v))
 	}
 	return queue
 }
 
+// verb is a sub-command that acts on messages.
+type verb struct {
+	action            console.Action
+	done, short, long string
+	all               bool // there is --all
+}
+
+var verbs = [...]verb{
+	{console.Retry, "Retried", "Try the delivery of messages now",
+		"Makes messages due now, whatever was found out about their next hops before. Held\nones stay held.", true},
+	{console.Hold, "Held", "Keep messages from being delivered until they are released",
+		"Keeps messages from being delivered. One that is on its way right now is held if\nsomething is left of it afterwards.", false},
+	{console.Release, "Released", "Deliver messages that are held, quarantine included",
+		"Delivers held messages to the recipients that they are held for, without judging\nthem again.", false},
+	{console.Delete, "Deleted", "Remove messages; nobody is told",
+		"Removes messages for good. Neither sender nor recipients are told.", true},
+}
+
 func (a *app) queueListCommand() *cobra.Command {
 	var f console.Filter
+	var older string
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List messages, the oldest first",
@@ -63,7 +74,12 @@ func (a *app) queueListCommand() *cobra.Command {
 being delivered, "!" that it is held. With --json it prints one object a line,
 with the keys of "postqueue -j" and more.`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
+		RunE: func(*cobra.Command, []string) (err error) {
+			if older != "" {
+				if f.Older, err = config.ParseDuration(older); err != nil {
+					return fmt.Errorf("--older: %w; write a time like 4h or 2d", err)
+				}
+			}
 			return a.withQueue(func(ctx context.Context, q admin) error { return a.queueList(ctx, q, f) })
 		},
 	}
@@ -73,7 +89,7 @@ with the keys of "postqueue -j" and more.`,
 	flags.BoolVar(&f.NullSender, "null-sender", false, "only notifications, which have no sender")
 	flags.StringVar(&f.Recipient, "rcpt", "", "only to this `address`")
 	flags.StringVar(&f.Domain, "domain", "", "only to this `domain`")
-	flags.DurationVar(&f.Older, "older", 0, "only received longer ago than this `time`, like 4h")
+	flags.StringVar(&older, "older", "", "only received longer ago than this `time`, like 4h or 2d")
 	flags.StringVar(&f.Reason, "reason", "", "only where the reason of the delay matches this `expression`")
 	return c
 }
@@ -101,35 +117,34 @@ whole message and nothing else, as it goes out.`,
 	return c
 }
 
-func (a *app) queueActCommand(action console.Action, done, short string, all bool) *cobra.Command {
+func (a *app) queueActCommand(v verb) *cobra.Command {
 	var req console.Request
 	var yes bool
-	use := string(action) + " ID…"
-	if all {
-		use += " | --all"
+	use, needs := string(v.action)+" ID…", string(v.action)+" needs the IDs of messages"
+	if v.all {
+		use, needs = use+" | --all", needs+", or --all"
 	}
 	c := &cobra.Command{
 		Use:   use,
-		Short: short,
-		RunE: func(c *cobra.Command, args []string) error {
+		Short: v.short,
+		Long:  v.long + "\n\nIDs are those of \"gatepost queue list\"; \"-\" reads them from standard input.",
+		RunE: func(_ *cobra.Command, args []string) (err error) {
 			switch {
 			case req.All == (len(args) > 0):
-				return fmt.Errorf("%s needs the IDs of messages%s", c.CommandPath(), map[bool]string{true: ", or --all"}[all])
-			case req.All && action == console.Delete && !yes:
-				return fmt.Errorf("delete --all removes every message, held ones included; add --yes if that is meant")
+				return errors.New(needs)
+			case req.All && v.action == console.Delete && !yes:
+				return errors.New("delete --all removes every message, held ones included; add --yes if that is meant")
 			}
-			ids, err := a.readIDs(args)
-			if err != nil {
+			if req.IDs, err = a.readIDs(args); err != nil {
 				return err
 			}
-			req.IDs = ids
-			return a.withQueue(func(ctx context.Context, q admin) error { return a.queueAct(ctx, q, action, done, req) })
+			return a.withQueue(func(ctx context.Context, q admin) error { return a.queueAct(ctx, q, v, req) })
 		},
 	}
-	if all {
+	if v.all {
 		c.Flags().BoolVar(&req.All, "all", false, "every message that this fits")
 	}
-	if action == console.Delete {
+	if v.action == console.Delete {
 		c.Flags().BoolVar(&yes, "yes", false, "with --all: yes, all of them")
 	}
 	return c
@@ -159,8 +174,8 @@ func (a *app) readIDs(args []string) ([]string, error) {
 	return ids, nil
 }
 
-func (a *app) queueAct(ctx context.Context, q admin, action console.Action, done string, req console.Request) error {
-	r, err := q.Apply(ctx, action, req)
+func (a *app) queueAct(ctx context.Context, q admin, v verb, req console.Request) error {
+	r, err := q.Apply(ctx, v.action, req)
 	if err != nil {
 		return queueError(err)
 	}
@@ -172,7 +187,7 @@ func (a *app) queueAct(ctx context.Context, q admin, action console.Action, done
 		for _, f := range r.Failed {
 			fmt.Fprintln(a.err, "gatepost: "+line(f))
 		}
-		fmt.Fprintf(a.out, "%s: %s\n", done, count(r.Done, "message"))
+		fmt.Fprintf(a.out, "%s: %s\n", v.done, count(r.Done, "message"))
 	}
 	if len(r.Failed) > 0 {
 		return silent(exitNoInput)

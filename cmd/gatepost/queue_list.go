@@ -41,8 +41,8 @@ type mailq struct {
 }
 
 const (
-	idWidth   = 24 // of an ID with its mark
-	addressAt = idWidth + 32
+	idWidth   = 24           // of an ID with its mark
+	addressAt = idWidth + 31 // below the sender
 )
 
 func (t *mailq) message(m console.Message) error {
@@ -59,7 +59,7 @@ func (t *mailq) message(m console.Message) error {
 		mark = "!"
 	}
 	arrival := time.Unix(m.Arrival, 0).Format("Mon Jan _2 15:04:05")
-	fmt.Fprintf(t.w, "%-*s %8d %-20s  %s\n", idWidth, m.ID+mark, m.Size, arrival, line(senderName(m)))
+	fmt.Fprintf(t.w, "%-*s %8d %-20s %s\n", idWidth, m.ID+mark, m.Size, arrival, line(senderName(m)))
 	if m.Reason != "" {
 		fmt.Fprintf(t.w, "%*s(%s)\n", idWidth, "", line(m.Reason))
 	}

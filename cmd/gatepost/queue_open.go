@@ -44,6 +44,8 @@ func nobodyThere(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
+// withSpool opens the spool for as long as do takes. Its upkeep does not run:
+// that would make files of some size, for one look at a list.
 func (a *app) withSpool(cfg *config.Config, do func(ctx context.Context, q admin) error) (err error) {
 	if err := becomeOwner(cfg.Spool); err != nil {
 		return err
@@ -73,8 +75,6 @@ func (a *app) withSpool(cfg *config.Config, do func(ctx context.Context, q admin
 	if err != nil {
 		return because(err)
 	}
-	disk := start(func(error) {}, sp.Run) // its errors come back from what is done with it
-	defer disk.stop()
 	return do(context.Background(), console.Local{Queue: mailQueue{q}})
 }
 

@@ -79,6 +79,7 @@ func needRestart(old, fresh *config.Config) []string {
 			keys = append(keys, key)
 		}
 	}
+	changed("hostname", old.Hostname != fresh.Hostname) // notifications keep the old one
 	changed("spool", old.Spool != fresh.Spool)
 	changed("spool_min_free", old.SpoolMinFree != fresh.SpoolMinFree)
 	changed("control", old.Control != fresh.Control)

@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
-	"io/fs"
+	"io"
 	"log/slog"
 	"net/netip"
-	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -14,6 +14,7 @@ import (
 
 	"gatepost/filters"
 	"gatepost/internal/config"
+	"gatepost/internal/dns"
 	"gatepost/internal/mail"
 	"gatepost/internal/maillog"
 	"gatepost/proxy"
@@ -41,9 +42,9 @@ kind was there but a scanner could not tell.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return a.scan(context.Background(), f, args) },
 	}
-	c.Flags().StringVar(&f.ip, "ip", "192.0.2.1", "the client's `address`")
-	c.Flags().StringVar(&f.helo, "helo", "client.invalid", "the client's `name` in EHLO")
-	c.Flags().StringVar(&f.from, "from", "", "the envelope's sender, an `address` (default: none, as in a bounce)")
+	c.Flags().StringVar(&f.ip, "ip", "", "the client's `address` (default: unknown; the message's own Received fields count)")
+	c.Flags().StringVar(&f.helo, "helo", "unknown", "the client's `name` in EHLO")
+	c.Flags().StringVar(&f.from, "from", "", "the envelope's sender, an `address` (default: unknown)")
 	c.Flags().StringArrayVar(&f.rcpts, "rcpt", nil, "a recipient, an `address`; can be given again (default: postmaster)")
 	return c
 }
@@ -105,15 +106,20 @@ type scanner struct {
 	sender  mail.Path
 	rcpts   []mail.Path
 	limit   int64
-	stdin   *os.File
+	stdin   io.Reader
+
+	hostname string
 }
 
 func newScanner(cfg *config.Config, f scanFlags, a *app) (*scanner, error) {
-	s := &scanner{limit: proxy.DefaultConfig().Limits.MaxSize}
+	s := &scanner{stdin: a.in, limit: proxy.DefaultConfig().Limits.MaxSize}
 	for _, l := range cfg.Listeners {
 		s.limit = max(s.limit, l.Limits.MaxSize)
 	}
 	if err := s.envelope(cfg, f); err != nil {
+		return nil, err
+	}
+	if err := s.client(cfg, f); err != nil {
 		return nil, err
 	}
 	log, err := maillog.New(a.err, maillog.Text, slog.LevelError)
@@ -125,16 +131,11 @@ func newScanner(cfg *config.Config, f scanFlags, a *app) (*scanner, error) {
 	}
 	routed := func(to mail.Address) bool { _, ok := s.routes.Route(to); return ok }
 	s.judge, err = newJudge(cfg, routed, nil, log)
-	s.stdin, _ = a.in.(*os.File)
 	return s, because(err)
 }
 
 // envelope reads the flags.
 func (s *scanner) envelope(cfg *config.Config, f scanFlags) error {
-	ip, err := netip.ParseAddr(f.ip)
-	if err != nil {
-		return exit(exitUsage, "--ip: %w", err)
-	}
 	sender, err := mail.ParseAddress(strings.Trim(f.from, "<>"), true)
 	if err != nil {
 		return exit(exitUsage, "--from %q: %w", f.from, err)
@@ -150,9 +151,27 @@ func (s *scanner) envelope(cfg *config.Config, f scanFlags) error {
 	if len(s.rcpts) == 0 {
 		s.rcpts = []mail.Path{{Address: cfg.Postmaster()}}
 	}
-	s.session = mail.Session{
-		Via: mail.ViaScan, Client: netip.AddrPortFrom(ip, 0), Helo: f.helo, ESMTP: true,
+	return nil
+}
+
+// client looks at the client as a listener does.
+func (s *scanner) client(cfg *config.Config, f scanFlags) error {
+	s.hostname = cfg.Hostname
+	s.session = mail.Session{Via: mail.ViaScan, Helo: line(f.helo), ESMTP: true}
+	if f.ip == "" {
+		return nil
 	}
+	ip, err := netip.ParseAddr(f.ip)
+	if err != nil {
+		return exit(exitUsage, "--ip: %w", err)
+	}
+	names, err := dns.New(dns.DefaultConfig(), nil)
+	if err != nil {
+		return because(err)
+	}
+	s.session.Client = netip.AddrPortFrom(ip.Unmap(), 0)
+	s.session.Name = names.ClientName(context.Background(), ip)
+	s.session.Trusted = slices.ContainsFunc(cfg.Rules.Relay.Networks, func(n netip.Prefix) bool { return n.Contains(ip.Unmap()) })
 	return nil
 }
 
@@ -190,6 +209,3 @@ func cell(s string) string {
 	}
 	return s
 }
-
-// notAFile says that a name is a folder in the words of the system.
-func notAFile(name string) error { return &fs.PathError{Op: "read", Path: name, Err: fs.ErrInvalid} }

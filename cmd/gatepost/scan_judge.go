@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -51,9 +52,6 @@ func (s *scanner) file(ctx context.Context, name string) (scanResult, error) {
 			return scanResult{}, err
 		}
 		defer f.Close()
-		if info, err := f.Stat(); err == nil && info.IsDir() {
-			return scanResult{}, notAFile(name)
-		}
 		in = f
 	}
 	c, err := asSent(in, s.limit)
@@ -61,7 +59,7 @@ func (s *scanner) file(ctx context.Context, name string) (scanResult, error) {
 		return scanResult{}, err
 	}
 	defer c.file.Close()
-	r := scanResult{File: name, Size: c.size, Converted: c.converted}
+	r := scanResult{File: name, Findings: []scanFinding{}, Size: c.size, Converted: c.converted}
 	if c.wrong != "" {
 		r.decided(mail.StageData, mail.Verdict{Action: mail.Reject, Reason: c.wrong})
 		return r, nil
@@ -71,8 +69,24 @@ func (s *scanner) file(ctx context.Context, name string) (scanResult, error) {
 		r.decided(mail.StageData, mail.Verdict{Action: mail.Reject, Reason: err.Error()})
 		return r, nil
 	}
-	s.judgeMessage(ctx, msg, &r)
+	s.judgeMessage(ctx, s.received(msg), &r)
 	return r, nil
+}
+
+// received puts the field on top that a listener puts there for a client that
+// is known.
+func (s *scanner) received(m *mail.Message) *mail.Message {
+	if !s.session.Client.IsValid() {
+		return m
+	}
+	name, ip := cmp.Or(s.session.Name, "unknown"), s.session.Client.Addr()
+	literal := "[" + ip.String() + "]"
+	if ip.Is6() {
+		literal = "[IPv6:" + ip.String() + "]"
+	}
+	f := mail.NewField("Received", fmt.Sprintf("from %s (%s %s) by %s (Gatepost) with ESMTP; %s",
+		s.session.Helo, name, literal, s.hostname, time.Now().Format(time.RFC1123Z)))
+	return mail.NewMessage(append(mail.Header{f}, m.Header...), m.Body(), m.BodySize())
 }
 
 // judgeMessage goes through the stages of a session.

@@ -31,6 +31,7 @@ func (c *Config) readFilters(top table) {
 		case kind == "clamav":
 			cfg := clamav.DefaultConfig()
 			s.bind(&cfg, &extra)
+			s.notZero(&cfg)
 			f.ClamAV = &cfg
 			_, err := clamav.New(cfg)
 			s.attach(split(err), &cfg, "clamav: ")
@@ -38,6 +39,7 @@ func (c *Config) readFilters(top table) {
 			cfg := spamassassin.DefaultConfig()
 			cfg.Hostname = c.Hostname
 			s.bind(&cfg, &extra)
+			s.notZero(&cfg)
 			f.SpamAssassin = &cfg
 			_, err := spamassassin.New(cfg)
 			s.attach(split(err), &cfg, "spamassassin: ")

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -19,7 +20,7 @@ func (t table) attach(texts []string, dst any, prefixes ...string) {
 			text = strings.TrimPrefix(text, prefix)
 		}
 		p, what := t.place, text
-		if path, rest, ok := cutKey(text); ok && fields[path[0]] != nil {
+		if path, rest, ok := cutKey(text); ok && fields[cutIndex(path[0])] != nil {
 			for _, key := range path {
 				p = p.step(key)
 			}
@@ -32,6 +33,22 @@ func (t table) attach(texts []string, dst any, prefixes ...string) {
 	}
 }
 
+// notZero refuses numbers of 0 and empty lists of an owner that takes them for
+// its defaults: whoever writes a 0 means something else.
+func (t table) notZero(dst any) {
+	fields := make(map[string][]field)
+	collect(reflect.ValueOf(dst).Elem(), fields)
+	for _, key := range slices.Sorted(maps.Keys(t.values)) {
+		p := t.child(key)
+		for _, f := range fields[key] {
+			empty := f.value.Kind() == reflect.Slice && f.value.Len() == 0
+			if (empty || f.value.CanInt() && f.value.IsZero()) && !p.among(t.r.problems) {
+				p.problem("is 0 or empty", "leave the key out for the default")
+			}
+		}
+	}
+}
+
 // step goes to a key or, for "to[1]", to an element.
 func (p place) step(key string) place {
 	name, index, ok := strings.Cut(strings.TrimSuffix(key, "]"), "[")
@@ -40,6 +57,11 @@ func (p place) step(key string) place {
 		p = p.item(i)
 	}
 	return p
+}
+
+func cutIndex(key string) string {
+	name, _, _ := strings.Cut(key, "[")
+	return name
 }
 
 // cutKey cuts a dotted key off the front of a text, where it begins with one.

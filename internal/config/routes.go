@@ -21,6 +21,7 @@ func (c *Config) readRoutes(top table) {
 			s.child("to").missing(`to = ["smtp://mail.example.com:25"]`)
 			r.To = []string{"smtp://unknown.invalid"} // so that the rest can be checked
 		}
+		s.notZero(&r)
 		c.Forward.Routes[s.name] = r
 	}
 	rest := split(c.Forward.Validate())

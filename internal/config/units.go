@@ -10,9 +10,9 @@ import (
 
 const durationUnits = "ms, s, m, h or d"
 
-// parseDuration reads "90s", "1h30m", "5d". A number without a unit is refused:
+// ParseDuration reads "90s", "1h30m", "5d". A number without a unit is refused:
 // nobody remembers whether it meant seconds or minutes.
-func parseDuration(s string) (time.Duration, error) {
+func ParseDuration(s string) (time.Duration, error) {
 	units := map[string]time.Duration{
 		"ms": time.Millisecond, "s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour,
 	}

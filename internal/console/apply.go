@@ -48,7 +48,7 @@ func Apply(ctx context.Context, q Queue, a Action, req Request) Result {
 		if mail.ValidID(id) {
 			valid = append(valid, id)
 		} else {
-			r.Failed = append(r.Failed, fmt.Sprintf("%q is not a message ID", id))
+			r.Failed = append(r.Failed, badID(id).Error())
 		}
 	}
 	done, err := q.Apply(ctx, a, valid)

@@ -112,7 +112,7 @@ func (c *Control) list(w http.ResponseWriter, r *http.Request) {
 func (c *Control) show(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	if !mail.ValidID(id) {
-		refuse(w, errBadID)
+		refuse(w, badID(id))
 		return
 	}
 	m, err := c.deps.Queue.Show(id)
@@ -126,7 +126,7 @@ func (c *Control) show(w http.ResponseWriter, r *http.Request) {
 func (c *Control) content(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	if !mail.ValidID(id) {
-		refuse(w, errBadID)
+		refuse(w, badID(id))
 		return
 	}
 	body := &lateBody{w: w}
@@ -185,6 +185,8 @@ func (c *Control) reload(w http.ResponseWriter, r *http.Request) {
 }
 
 var errBadID = errors.New("not a message ID")
+
+func badID(id string) error { return fmt.Errorf("%q is %w", id, errBadID) }
 
 // failure is the answer to what could not be done.
 type failure struct {

@@ -27,7 +27,7 @@ func (l Local) List(_ context.Context, f Filter, yield func(Message) error) erro
 // Show describes one message.
 func (l Local) Show(_ context.Context, id string) (Message, error) {
 	if !mail.ValidID(id) {
-		return Message{}, refusal(errBadID)
+		return Message{}, refusal(badID(id))
 	}
 	m, err := l.Queue.Show(id)
 	if err != nil {
@@ -39,7 +39,7 @@ func (l Local) Show(_ context.Context, id string) (Message, error) {
 // Content writes a message to w.
 func (l Local) Content(_ context.Context, id string, w io.Writer) error {
 	if !mail.ValidID(id) {
-		return refusal(errBadID)
+		return refusal(badID(id))
 	}
 	if err := l.Queue.WriteContent(id, w); err != nil {
 		return refusal(err)
