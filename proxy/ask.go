@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"runtime/debug"
 
 	"gatepost/internal/mail"
 )
@@ -15,7 +14,7 @@ func (s *session) ask(ctx context.Context, tx *mail.Transaction, stage mail.Stag
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("panic in the handler", "client", s.client, "id", tx.ID, "stage", stage.String(), "panic", p, "stack", string(debug.Stack()))
+			s.logPanic(p)
 			v, cause = mail.Verdict{Action: mail.TempFail, Reply: ourFault(), Reason: "panic in the handler"}, causePanic
 		}
 	}()

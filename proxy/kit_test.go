@@ -131,6 +131,8 @@ type fakeHandler struct {
 	rcpt                          func(*mail.Transaction, mail.Path) mail.Verdict
 	message                       func(context.Context, *mail.Transaction) mail.Verdict
 
+	broken bool // Abort and Close panic
+
 	mu    sync.Mutex
 	calls []string
 }
@@ -201,8 +203,15 @@ func (h *fakeHandler) Message(ctx context.Context, tx *mail.Transaction) mail.Ve
 	return mail.Verdict{}
 }
 
-func (h *fakeHandler) Abort(*mail.Transaction) { h.note("abort") }
-func (h *fakeHandler) Close()                  { h.note("close") }
+func (h *fakeHandler) Abort(*mail.Transaction) { h.end("abort") }
+func (h *fakeHandler) Close()                  { h.end("close") }
+
+func (h *fakeHandler) end(what string) {
+	h.note(what)
+	if h.broken {
+		panic(what)
+	}
+}
 
 // gate is a server under test.
 type gate struct {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"log/slog"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,10 @@ const (
 	logRcpts = 5
 	logRules = 20
 )
+
+func (s *session) logPanic(p any) {
+	s.log.Error("panic", "client", s.client, "id", s.txID(), "panic", p, "stack", string(debug.Stack()))
+}
 
 // logReject notes a refusal before there is a message ("NOQUEUE").
 func (s *session) logReject(stage mail.Stage, about string, r mail.Reply, reason string) {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -87,7 +86,7 @@ func (s *session) serve(ctx context.Context) {
 // transaction is left and the client can't take silence for success.
 func (s *session) end() {
 	if p := recover(); p != nil {
-		s.log.Error("panic", "client", s.client, "panic", p, "stack", string(debug.Stack()))
+		s.logPanic(p)
 		s.hangUp(closing("3.0", "local problem, please try again later"))
 	}
 	s.closeHandler()
@@ -96,16 +95,15 @@ func (s *session) end() {
 }
 
 func (s *session) closeHandler() {
+	if s.handler == nil {
+		return
+	}
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("panic", "client", s.client, "panic", p, "stack", string(debug.Stack()))
+			s.logPanic(p)
 		}
 	}()
-	defer func() {
-		if s.handler != nil {
-			s.handler.Close()
-		}
-	}()
+	defer s.handler.Close()
 	s.abort()
 }
 

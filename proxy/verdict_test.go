@@ -574,3 +574,14 @@ func TestClientNotGone(t *testing.T) {
 		c.expect("250")
 	}
 }
+
+// A handler that breaks at the very end does not take the server with it.
+func TestPanicInAbortAndClose(t *testing.T) {
+	g := start(t, func(_ *Config, g *gate) { g.handler.broken = true })
+	g.envelope().do("QUIT", "221")
+	g.waitIdle()
+	if g.handler.count("close") != 1 {
+		t.Error("Close was not called after Abort panicked")
+	}
+	g.hello()
+}
