@@ -256,6 +256,10 @@ func (g *gateway) status() console.Status {
 	g.mu.Lock()
 	s.Reloaded = g.reloaded
 	g.mu.Unlock()
+	s.Queue = make(map[string]int)
+	for state, n := range g.spool.Stats().Messages {
+		s.Queue[string(state)] = n
+	}
 	if err := g.ready(); err != nil {
 		s.NotReady = err.Error()
 	}

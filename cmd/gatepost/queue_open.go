@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"syscall"
+	"time"
 
 	"gatepost/internal/config"
 	"gatepost/internal/console"
@@ -26,7 +27,7 @@ func (a *app) withQueue(do func(ctx context.Context, q admin) error) error {
 	}
 	ctx := context.Background()
 	client := console.NewClient(cfg.Control)
-	_, err = client.Status(ctx)
+	err = probe(ctx, client)
 	var refused *console.Refusal
 	switch {
 	case err == nil, errors.As(err, &refused):
@@ -37,6 +38,14 @@ func (a *app) withQueue(do func(ctx context.Context, q admin) error) error {
 		return exit(exitUnavailable, "the gateway does not answer on %s: %w", cfg.Control, err)
 	}
 	return a.withSpool(cfg, do)
+}
+
+// probe asks whether a gateway is there; one that hangs is not waited for.
+func probe(ctx context.Context, c *console.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	_, err := c.Status(ctx)
+	return err
 }
 
 // nobodyThere reports whether an error means that no gateway listens.

@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 
 // setup writes a configuration whose spool is in the script's folder.
 func setup(env *testscript.Env) error {
+	env.Setenv("GORACE", "atexit_sleep_ms=0") // a second for each command otherwise
 	text := fmt.Sprintf(`hostname = "mx1.example.com"
 spool = "%[1]s/spool"
 control = "unix:%[1]s/control.sock"

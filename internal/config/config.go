@@ -44,6 +44,8 @@ type Config struct {
 	Rules     rules.Config
 	Queue     queue.Config
 	Log       maillog.Config
+
+	relayDomains []string // those of the lists included
 }
 
 // Listener is a section [listener.NAME].

@@ -93,6 +93,16 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+func TestPostmasterOfAList(t *testing.T) {
+	c, err := Load("testdata/good/list-only.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Listeners[0].Postmaster.String(); got != "postmaster@example.net" {
+		t.Errorf("postmaster = %s, want that of the list's domain", got)
+	}
+}
+
 // TestEverything holds every kind of value to what the file says.
 func TestEverything(t *testing.T) {
 	c, err := Load("testdata/good/everything.toml")

@@ -21,7 +21,6 @@ func (c *Config) readListeners(top table) {
 		l := Listener{Config: base}
 		l.Name = s.name
 		l.Trusted = c.Rules.Relay.Networks
-		l.Postmaster = c.Postmaster()
 		s.bind(&l)
 		if l.Hostname == "" {
 			l.Hostname = c.Hostname
@@ -60,9 +59,10 @@ func (c *Config) checkListener(top table, s named, l *Listener) {
 // goodName reports whether a name can stand in logs and metrics as it is.
 func goodName(name string) bool { return quoteKey(name) == name && len(name) <= 63 }
 
-// Postmaster is who gets mail for <postmaster> without a domain.
+// Postmaster is who gets mail for <postmaster> without a domain: the one of the
+// first relay domain.
 func (c *Config) Postmaster() mail.Address {
-	for _, d := range c.Rules.Relay.Domains {
+	for _, d := range append(slices.Clone(c.Rules.Relay.Domains), c.relayDomains...) {
 		if name, err := mail.ParseDomain(d); err == nil {
 			return mail.Address{Local: "postmaster", Domain: name}
 		}

@@ -38,7 +38,11 @@ func (c *Config) checkRelay(top table) {
 	if len(relay.Domains) == 0 && len(relay.Networks) == 0 && relay.Access == "" {
 		top.table("relay").child("domains").missing(`domains = ["example.com"], the domains that mail is accepted for`)
 	}
-	c.checkRouted(top, set.RelayDomains())
+	c.relayDomains = set.RelayDomains()
+	for i := range c.Listeners {
+		c.Listeners[i].Postmaster = c.Postmaster()
+	}
+	c.checkRouted(top, c.relayDomains)
 }
 
 // inList reads "path:line: what; what to do" of a list that [relay] names.

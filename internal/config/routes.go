@@ -48,6 +48,11 @@ func (c *Config) readRules(top table) {
 	}
 	relay := top.table("relay")
 	relay.bind(&c.Rules.Relay, &extra)
+	for i, n := range c.Rules.Relay.Networks {
+		if n.IsValid() && n.Bits() == 0 {
+			relay.child("networks").item(i).problem(fmt.Sprintf("%q is everybody: this would be an open relay", n), "name your own networks")
+		}
+	}
 	for domain, how := range extra.Recipients {
 		if how != "any" {
 			relay.table("recipients").child(domain).problem(fmt.Sprintf("%q is not built yet in this version", how), `write "any" or remove the key`)

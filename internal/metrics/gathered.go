@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,7 +23,7 @@ type Gathered struct {
 // Gather adds what is asked for when somebody looks. It is called once, before
 // Handler serves.
 func (m *Metrics) Gather(g Gathered) {
-	m.registry.MustRegister(gathered{
+	m.registry.MustRegister(&gathered{
 		Gathered: g,
 		messages: desc("queue_messages", "Messages in the queue.", "queue"),
 		oldest:   desc("queue_oldest_message_age_seconds", "Age of the oldest message in the queue.", "queue"),
@@ -37,14 +38,31 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 type gathered struct {
 	Gathered
 	messages, oldest, free *prometheus.Desc
+
+	mu    sync.Mutex
+	asked time.Time
+	known map[string]Queue
+}
+
+// fresh is how long what is known of the queue is good enough: to look may mean
+// to read much of it.
+const fresh = 5 * time.Second
+
+func (g *gathered) queues() map[string]Queue {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if now := g.Now(); g.known == nil || now.Sub(g.asked) >= fresh {
+		g.known, g.asked = g.Queues(), now
+	}
+	return g.known
 }
 
 // Describe is for the registry.
-func (g gathered) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(g, ch) }
+func (g *gathered) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(g, ch) }
 
 // Collect is for the registry.
-func (g gathered) Collect(ch chan<- prometheus.Metric) {
-	for name, q := range g.Queues() {
+func (g *gathered) Collect(ch chan<- prometheus.Metric) {
+	for name, q := range g.queues() {
 		ch <- prometheus.MustNewConstMetric(g.messages, prometheus.GaugeValue, float64(q.Messages), name)
 		age := 0.0
 		if !q.Oldest.IsZero() {

@@ -32,8 +32,10 @@ func TestNames(t *testing.T) {
 	m := New("1.2.3")
 	now := time.Unix(1_700_000_000, 0)
 	free, failing := 4096.0, error(nil)
+	asked := 0
 	m.Gather(Gathered{
 		Queues: func() map[string]Queue {
+			asked++
 			return map[string]Queue{"hold": {}, "queue": {Messages: 2, Oldest: now.Add(-time.Minute)}, "slow": {Messages: 1, Oldest: now.Add(time.Hour)}}
 		},
 		SpoolFree: func() (float64, error) { return free, failing },
@@ -84,6 +86,14 @@ func TestNames(t *testing.T) {
 	failing = errors.New("statfs")
 	if strings.Contains(scrape(t, m), "gatepost_spool_free_bytes") {
 		t.Error("a size that is not known is shown")
+	}
+	if asked != 1 {
+		t.Errorf("the queue was read %d times within an instant, want 1", asked)
+	}
+	now = now.Add(time.Minute)
+	scrape(t, m)
+	if asked != 2 {
+		t.Errorf("the queue was read %d times a minute later, want 2", asked)
 	}
 }
 
