@@ -24,6 +24,7 @@ func (s *Spool) Commit(ctx context.Context, d *Draft, entries ...Entry) error {
 		err = s.commit(ctx, d, entries)
 	}
 	if err != nil {
+		d.err = err // a record on disk may refer to the file: not to be used again
 		d.drop()
 		return err
 	}
@@ -32,7 +33,7 @@ func (s *Spool) Commit(ctx context.Context, d *Draft, entries ...Entry) error {
 		d.buf = nil // it went to the cache
 		return nil
 	}
-	_ = d.file.Close() // synced: close can't fail us
+	_ = d.file.file.Close() // synced: close can't fail us
 	d.free()
 	return nil
 }
@@ -82,7 +83,7 @@ func (d *Draft) request(entries []Entry) (*request, *fresh) {
 	}
 	var f *fresh
 	if d.file != nil {
-		c.large = largeRef{name: d.id, size: d.inFile, from: from, sum: d.sum}
+		c.large = largeRef{name: d.file.name, size: d.inFile, from: from, sum: d.sum}
 		f = newFresh(c, headers, nil, nil)
 	} else {
 		d.grow(0)

@@ -39,6 +39,7 @@ func (s *Spool) recoverLarge() error {
 	for _, f := range files {
 		orphans[f.Name()] = f
 	}
+	s.settleClaims()
 	for rec, name := range s.index.large {
 		if s.checkLarge(rec, name) {
 			delete(orphans, name)
@@ -48,6 +49,39 @@ func (s *Spool) recoverLarge() error {
 		s.orphan(name, f)
 	}
 	return nil
+}
+
+// settleClaims sees to it that a file belongs to one record, the newest: the
+// message of an older one was removed, or the file would not have been written
+// again.
+func (s *Spool) settleClaims() {
+	owners := map[string]*record{}
+	for rec, name := range s.index.large {
+		owner := owners[name]
+		if owner == nil {
+			owners[name] = rec
+			continue
+		}
+		older := owner
+		if rec.before(owner) {
+			older = rec
+		} else {
+			owners[name] = rec
+		}
+		s.setRecordAside(older, fmt.Sprintf("file large/%s is another message's", name))
+	}
+}
+
+// setRecordAside forgets the messages of a record, and keeps a copy of it.
+func (s *Spool) setRecordAside(rec *record, why string) {
+	b := make([]byte, rec.size)
+	if _, err := rec.seg.file.ReadAt(b, int64(rec.at)); err != nil {
+		why = fmt.Sprintf("%s (%v)", why, err)
+	}
+	if !s.setAside(fmt.Sprintf("%s-%08d-%d", contentName, rec.seg.num, rec.at), b, why) {
+		rec.seg.keep = true
+	}
+	s.index.drop(rec)
 }
 
 // checkLarge reports whether a record's file is there. Where it is not, the
@@ -61,19 +95,13 @@ func (s *Spool) checkLarge(rec *record, name string) bool {
 	if err == nil {
 		c, err = s.meta(found{rec: rec})
 	}
-	if err == nil && info.Size() != c.large.size {
+	if err == nil && info.Size() < c.large.size {
 		err = fmt.Errorf("%w: %d of %d bytes", ErrDamaged, info.Size(), c.large.size)
 	}
 	if err == nil {
 		return true
 	}
-	b := make([]byte, rec.size)
-	_, readErr := rec.seg.file.ReadAt(b, int64(rec.at))
-	why := fmt.Sprintf("file large/%s: %v", name, errors.Join(err, readErr))
-	if !s.setAside(fmt.Sprintf("%s-%08d-%d", contentName, rec.seg.num, rec.at), b, why) {
-		rec.seg.keep = true
-	}
-	s.index.drop(rec)
+	s.setRecordAside(rec, fmt.Sprintf("file large/%s: %v", name, err))
 	return false
 }
 
@@ -86,7 +114,7 @@ func (s *Spool) orphan(name string, f fs.DirEntry) {
 		return
 	}
 	if !s.damaged.Load() && !s.hoard {
-		if err := s.unlinkLarge(name); err != nil {
+		if err := s.large.unlink(name); err != nil {
 			s.log.Warn("spool: file without a message stays", "file", name, "error", err)
 			return
 		}

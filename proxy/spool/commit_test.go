@@ -82,6 +82,9 @@ func TestDraft(t *testing.T) {
 				}
 				d.Discard()
 				d.Discard()
+				if err := s.large.clear(); err != nil {
+					t.Error(err)
+				}
 				if left := files(t, s, largeName); len(left) > 0 {
 					t.Errorf("discarded, and %v is left", left)
 				}

@@ -25,24 +25,24 @@ type Content struct {
 	closed bool
 }
 
-// openLarge opens the file of a large message.
-func (c *Content) openLarge(ref largeRef) error {
+// openLarge opens the file of a large message, which the caller holds for us.
+// Where it comes from an earlier life of ours, it is read through once: nobody
+// shall get bytes of another message, whatever happened to the records.
+func (c *Content) openLarge(ref largeRef, verify bool) (err error) {
 	if ref.name == "" {
 		return nil
 	}
-	f, err := c.spool.largeDir.open(ref.name, os.O_RDONLY)
-	if err != nil {
+	if c.file, err = c.spool.large.open(ref); err != nil {
 		return err
 	}
-	info, err := f.Stat()
-	if err == nil && info.Size() != ref.size {
-		err = fmt.Errorf("%s: %w: %d of %d bytes", ref.name, ErrDamaged, info.Size(), ref.size)
+	c.large = ref
+	if verify {
+		if _, err = c.copyFile(io.Discard); err != nil {
+			_ = c.file.Close()
+			return err
+		}
 	}
-	if err != nil {
-		_ = f.Close()
-		return err
-	}
-	c.file, c.large = f, ref
+	c.spool.large.hold(ref.name)
 	return nil
 }
 
@@ -170,8 +170,9 @@ func (c *Content) Close() error {
 	if c.fresh != nil {
 		c.fresh.release(&c.spool.buffers)
 	}
-	if c.file != nil {
-		return c.file.Close()
+	if c.file == nil {
+		return nil
 	}
-	return nil
+	c.spool.large.release(c.large.name)
+	return c.file.Close()
 }

@@ -4,10 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
-
-	"golang.org/x/sys/unix"
 )
 
 // Draft is a message on its way in: in memory while small, in its own file
@@ -17,12 +14,11 @@ type Draft struct {
 	id    string
 
 	mu     sync.RWMutex
-	buf    *buffer  // what is not in the file
-	file   *os.File // nil while small
-	ticket uint64   // of the sync that covers the file's name
-	inFile int64    // bytes in the file
-	sum    uint32   // of them
-	err    error    // of the first write that failed
+	buf    *buffer    // what is not in the file
+	file   *largeFile // nil while small
+	inFile int64      // bytes in the file
+	sum    uint32     // of them
+	err    error      // of what failed first
 	used   bool
 }
 
@@ -102,38 +98,21 @@ func (d *Draft) toFile(p []byte) error {
 	if err := d.create(); err != nil {
 		return err
 	}
-	if err := d.spool.step(stepDraftWrite); err != nil {
-		return err
-	}
-	n, err := d.file.Write(p)
+	n, err := d.spool.large.write(d.file, p, d.inFile)
 	d.inFile += int64(n)
 	d.sum = sum(d.sum, p[:n])
 	return err
 }
 
-// create makes the file, under its final name: without a record that refers to
-// it, it is nothing.
-func (d *Draft) create() error {
-	if d.file != nil {
-		return nil
+// create takes a file.
+func (d *Draft) create() (err error) {
+	if d.file == nil {
+		d.file, err = d.spool.large.take(d.id)
 	}
-	if !validID(d.id) {
-		return errors.New("bad id")
-	}
-	if err := d.spool.step(stepDraftCreate); err != nil {
-		return err
-	}
-	f, err := d.spool.largeDir.create(d.id)
-	if err != nil {
-		return err
-	}
-	d.file = f
-	d.ticket = d.spool.largeSync.ticket()
-	return nil
+	return err
 }
 
-// seal makes a large draft durable: its bytes, then its name. Others that do
-// the same share the sync of the directory.
+// seal makes a large draft durable.
 func (d *Draft) seal() error {
 	if d.file == nil {
 		return nil
@@ -141,13 +120,11 @@ func (d *Draft) seal() error {
 	if err := d.flush(); err != nil {
 		return err
 	}
-	if err := d.spool.step(stepLargeSync); err != nil {
-		return err
+	err := d.spool.large.seal(d.file, d.inFile)
+	if err != nil {
+		d.err = err // the file is not trusted again
 	}
-	if err := ignoreEINTR(func() error { return unix.Fdatasync(int(d.file.Fd())) }); err != nil {
-		return fmt.Errorf("sync: %w", err)
-	}
-	return d.spool.largeSync.wait(d.ticket)
+	return err
 }
 
 // ReadAt reads what was written. After Commit or Discard it returns ErrClosed.
@@ -163,7 +140,7 @@ func (d *Draft) ReadAt(p []byte, off int64) (int, error) {
 	n := 0
 	if off < d.inFile {
 		part := p[:min(int64(len(p)), d.inFile-off)]
-		m, err := d.file.ReadAt(part, off)
+		m, err := d.file.file.ReadAt(part, off)
 		if n = m; m < len(part) {
 			return n, fmt.Errorf("spool: draft %s: %w", d.id, noEOF(err))
 		}
@@ -216,8 +193,7 @@ func (d *Draft) drop() {
 	if d.file == nil {
 		return
 	}
-	_ = d.file.Close()
-	if err := d.spool.unlinkLarge(d.id); err != nil {
-		d.spool.log.Warn("spool: file of a discarded draft stays until the next start", "file", d.id, "error", err)
+	if err := d.spool.large.put(d.file, d.err != nil); err != nil {
+		d.spool.log.Warn("spool: file of a draft stays until the next start", "file", d.file.name, "error", err)
 	}
 }

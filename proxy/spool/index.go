@@ -16,6 +16,11 @@ type record struct {
 	meta  uint32 // bytes from the frame to the end of meta
 }
 
+// before reports whether r was written before o.
+func (r *record) before(o *record) bool {
+	return r.seg.num < o.seg.num || r.seg == o.seg && r.at < o.at
+}
+
 // entry is what we remember of each message.
 type entry struct {
 	id         string

@@ -146,7 +146,8 @@ func (s *Spool) Sync(ctx context.Context) error {
 }
 
 // syncProgress makes the current progress segment durable; those before it were
-// synced when the log went on. Then nothing needs the files of removed messages.
+// synced when the log went on. Then nothing needs the files of removed
+// messages.
 func (s *Spool) syncProgress() error {
 	if err := s.rescue(); err != nil {
 		return err
@@ -166,9 +167,9 @@ func (s *Spool) syncProgress() error {
 			return err
 		}
 	}
-	for i, name := range unlink {
-		if err := s.unlinkLarge(name); err != nil {
-			s.log.Warn("spool: file of a removed message stays", "file", name, "error", err, "left", len(unlink)-i)
+	for _, name := range unlink {
+		if err := s.large.done(name); err != nil {
+			s.log.Warn("spool: file of a removed message stays until the next start", "file", name, "error", err)
 		}
 	}
 	return nil

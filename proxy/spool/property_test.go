@@ -273,7 +273,7 @@ func (x *machine) checkBooks(t *rapid.T) {
 }
 
 func TestModel(t *testing.T) {
-	base := t.TempDir()
+	base := memDir(t)
 	rapid.Check(t, func(t *rapid.T) {
 		dir, err := os.MkdirTemp(base, "")
 		if err != nil {

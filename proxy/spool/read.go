@@ -11,9 +11,11 @@ type found struct {
 	fresh    *fresh
 	rec      *record
 	progress place
+	large    string // its file
 }
 
-// look finds a message. A fresh one is held for the caller, who releases it.
+// look finds a message. What it consists of is held for the caller, who lets it
+// go.
 func (s *Spool) look(id string) (found, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -24,11 +26,24 @@ func (s *Spool) look(id string) (found, error) {
 	if e == nil {
 		return found{}, fmt.Errorf("spool: %s: %w", id, ErrNotFound)
 	}
-	f := found{fresh: e.rec.fresh, rec: e.rec, progress: e.progress}
+	f := found{fresh: e.rec.fresh, rec: e.rec, progress: e.progress, large: s.index.large[e.rec]}
 	if f.fresh != nil {
 		f.fresh.users.Add(1)
 	}
+	if f.large != "" {
+		s.large.hold(f.large)
+	}
 	return f, nil
+}
+
+// letGo ends what look began.
+func (s *Spool) letGo(f found) {
+	if f.fresh != nil {
+		f.fresh.release(&s.buffers)
+	}
+	if f.large != "" {
+		s.large.release(f.large)
+	}
 }
 
 // reading calls read with the place of a message. A record may move, or its
@@ -41,9 +56,7 @@ func (s *Spool) reading(id string, read func(found) error) error {
 			return err
 		}
 		err = read(f)
-		if f.fresh != nil {
-			f.fresh.release(&s.buffers)
-		}
+		s.letGo(f)
 		if err == nil {
 			return nil
 		}
@@ -51,9 +64,7 @@ func (s *Spool) reading(id string, read func(found) error) error {
 		if lookErr != nil {
 			return lookErr
 		}
-		if now.fresh != nil {
-			now.fresh.release(&s.buffers)
-		}
+		s.letGo(now)
 		if now.rec == f.rec && now.progress == f.progress {
 			return fmt.Errorf("spool: %s: %w", id, err)
 		}
@@ -186,7 +197,7 @@ func (s *Spool) open(id string, f found) (*Content, error) {
 	if f.fresh != nil {
 		i := f.fresh.find(id)
 		c := &Content{spool: s, header: f.fresh.header[i], body: f.fresh.body, size: f.fresh.size(i), fresh: f.fresh}
-		if err := c.openLarge(f.fresh.large); err != nil {
+		if err := c.openLarge(f.fresh.large, false); err != nil {
 			return nil, err
 		}
 		f.fresh.users.Add(1)
@@ -206,7 +217,7 @@ func (s *Spool) open(id string, f found) (*Content, error) {
 	}
 	c := &Content{spool: s, size: m.size(i)}
 	c.header, c.body = m.cut(i, data)
-	if err := c.openLarge(m.large); err != nil {
+	if err := c.openLarge(m.large, true); err != nil {
 		return nil, err
 	}
 	return c, nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -53,9 +52,10 @@ type Spool struct {
 	lock *os.File
 
 	top, largeDir, corruptDir *dir
+	large                     *shelf
 	content, progress         *journal
 	committer                 committer
-	largeSync, progressSync   *syncer
+	progressSync              *syncer
 	buffers                   buffers
 	kick                      chan struct{} // there is something for Run
 	zeros                     [block]byte   // the end of a batch
@@ -136,12 +136,7 @@ func (s *Spool) openDirs() (err error) {
 			return err
 		}
 	}
-	s.largeSync = newSyncer(func() error {
-		if err := s.step(stepLargeDirSync); err != nil {
-			return err
-		}
-		return s.largeDir.sync()
-	})
+	s.large = newShelf(s.largeDir, s.step)
 	s.progressSync = newSyncer(s.syncProgress)
 	return s.top.sync()
 }
@@ -155,7 +150,7 @@ func (s *Spool) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
-	err := s.Sync(context.Background())
+	err := errors.Join(s.Sync(context.Background()), s.large.clear())
 	s.content.mu.Lock() // a commit that is under way ends first
 	defer s.content.mu.Unlock()
 	return errors.Join(err, s.closeFiles())
@@ -287,7 +282,7 @@ type Stats struct {
 	Messages map[State]int
 	Commits  int64 // transactions made durable since Open
 	Syncs    int64 // that these took
-	Disk     int64 // bytes of the logs
+	Disk     int64 // bytes of the logs, and of spare files
 	Cache    int64 // bytes of content in memory
 }
 
@@ -306,19 +301,9 @@ func (s *Spool) Stats() Stats {
 		}
 		st.Disk += int64(len(j.spare)) * j.size
 	}
+	st.Disk += s.large.space()
 	st.Cache = s.cache.bytes
 	return st
-}
-
-// unlinkLarge removes the file of a large message.
-func (s *Spool) unlinkLarge(name string) error {
-	if err := s.step(stepLargeUnlink); err != nil {
-		return err
-	}
-	if err := s.largeDir.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }
 
 // wake tells Run that there is something to do.

@@ -61,6 +61,18 @@ func run(t testing.TB, s *Spool) (stop func()) {
 	return stop
 }
 
+// memDir is a directory in memory where there is one: for tests that sync much
+// and ask nothing of the disk.
+func memDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "spool-test")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 func testID(n int) string { return fmt.Sprintf("T%06d", n) }
 
 // testBody depends on id, so that one message is never taken for another.

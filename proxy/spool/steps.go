@@ -10,6 +10,7 @@ const (
 	stepLargeSync    = "spool.large.sync"
 	stepLargeDirSync = "spool.large.dirsync"
 	stepLargeUnlink  = "spool.large.unlink"
+	stepLargeKeep    = "spool.large.keep" // to be written again
 	stepRead         = "spool.read"
 	stepContentTorn  = "spool.content.torn" // half of the batch is written
 	stepContentWake  = "spool.content.wake" // durable, nobody knows yet
@@ -39,7 +40,7 @@ func journalStep(log, step string) string { return "spool." + log + "." + step }
 // Steps lists the names that Options.Failpoint is called with.
 func Steps() []string {
 	steps := []string{
-		stepDraftCreate, stepDraftWrite, stepLargeSync, stepLargeDirSync, stepLargeUnlink,
+		stepDraftCreate, stepDraftWrite, stepLargeSync, stepLargeDirSync, stepLargeUnlink, stepLargeKeep,
 		stepRead, stepContentTorn, stepContentWake, stepCompactRead, stepCompactMove, stepCleanMove,
 	}
 	for _, s := range journalSteps {

@@ -95,6 +95,9 @@ func (s *Spool) dropSpares() {
 	spare := s.content.spare
 	s.content.spare = nil
 	s.mu.Unlock()
+	if err := s.large.clear(); err != nil {
+		s.log.Warn("spool: spare file stays", "error", err)
+	}
 	for _, name := range spare {
 		if err := s.content.dir.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			s.log.Warn("spool: spare segment stays", "file", name, "error", err)

@@ -1,10 +1,13 @@
 package spool
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -213,6 +216,86 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 }
 
+// Files of large messages are written again, but never under a reader, and
+// never twice at a time.
+func TestLargeFilesAreUsedAgain(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir(), Large: 10000, Cache: 1})
+	mustPut(t, s, "A", 60000)
+	mustPut(t, s, "B", 60000)
+	reader, err := s.Open("A")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"A", "B"} {
+		if err := s.Remove(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustPut(t, s, "C", 50000) // before the removal is durable
+	if err := s.Sync(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, s, "D", 50000) // where B was
+	mustPut(t, s, "E", 15000)
+	if err := s.Remove("C"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Sync(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, s, "F", 15000) // much smaller than C, whose file it takes
+	if got, want := files(t, s, largeName), []string{"B", "C", "E"}; !slices.Equal(got, want) {
+		t.Errorf("files %v, want %v", got, want)
+	}
+	if got := disk(t, s, largeName); got != 60000+15000+15000 {
+		t.Errorf("files take %d bytes", got)
+	}
+	var b bytes.Buffer
+	if _, err := reader.WriteTo(&b); err != nil || !bytes.Equal(b.Bytes(), wantContent("A", 60000)) {
+		t.Errorf("A: content differs (%v)", err)
+	}
+	_ = reader.Close()
+	s = reopen(t, s)
+	wantIDs(t, s, "D", "E", "F")
+	check(t, s, "D", 50000)
+	check(t, s, "E", 15000)
+	check(t, s, "F", 15000)
+}
+
+// When the removal of a message can't be read back, it must not get the bytes
+// of the one that has its file now.
+func TestDamagedRemoval(t *testing.T) {
+	for _, removed := range []bool{false, true} { // the second message, too
+		s := open(t, Options{Dir: t.TempDir(), Large: 10000})
+		mustPut(t, s, "A", 60000)
+		if err := s.Remove("A"); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Sync(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, s, "B", 60000)
+		want := []string{"B"}
+		if removed {
+			if err := s.Remove("B"); err != nil {
+				t.Fatal(err)
+			}
+			want = []string{"A"} // nobody can tell
+		}
+		dir := copyDir(t, s.opts.Dir)
+		flip(t, filepath.Join(dir, progressName, s.progress.current.name), block+frameSize)
+		s = open(t, Options{Dir: dir, Large: 10000})
+		wantIDs(t, s, want...)
+		if removed {
+			if _, err := s.Open("A"); !errors.Is(err, ErrDamaged) {
+				t.Errorf("A with the bytes of B: %v", err)
+			}
+		} else {
+			check(t, s, "B", 60000)
+		}
+	}
+}
+
 // Nothing is lost, and nothing comes back, when the progress log fails to sync.
 func TestProgressSyncFails(t *testing.T) {
 	fail := false
@@ -254,10 +337,10 @@ func TestProgressSyncFails(t *testing.T) {
 			t.Error("the failed segment is still in use")
 		}
 	}
+	s = reopen(t, s)
 	if got := files(t, s, largeName); len(got) != 0 {
 		t.Errorf("large files %v", got)
 	}
-	s = reopen(t, s)
 	wantIDs(t, s, "A")
 	if m, err := s.Get("A"); err != nil || m.Progress.Reason != "why" {
 		t.Errorf("A: %v, %+v", err, m)
