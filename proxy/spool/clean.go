@@ -2,7 +2,6 @@ package spool
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
 )
@@ -25,7 +24,7 @@ func (s *Spool) clean() {
 			continue
 		}
 		if err := s.cleanOne(seg); err != nil {
-			s.log.Error("spool: progress log can't be cleaned", "file", seg.name, "error", err)
+			s.complain("spool: progress log can't be cleaned", "file", seg.name, "error", err)
 			return
 		}
 	}
@@ -40,7 +39,7 @@ func (s *Spool) oldProgress() []*segment {
 	}
 	var old []*segment
 	for _, seg := range s.progress.all {
-		if !seg.sealed.IsZero() && !seg.keep && !seg.stuck {
+		if !seg.sealed.IsZero() && !seg.keep {
 			old = append(old, seg)
 		}
 	}
@@ -53,7 +52,7 @@ func (s *Spool) weigh(seg *segment) (needed, long bool) {
 	defer s.mu.Unlock()
 	var all, counts int64
 	for _, p := range s.progress.all {
-		all += p.size
+		all += max(p.room, p.size)
 		counts += p.bytes
 	}
 	for _, c := range s.content.all {
@@ -102,13 +101,26 @@ func (s *Spool) cleanOne(seg *segment) error {
 			return err
 		}
 	}
-	s.mu.Lock()
-	needed := seg.live > 0 || mentions(s.content.all, seg.num)
-	s.mu.Unlock()
-	if needed {
-		return fmt.Errorf("%s: %w: not all of it could be read back", seg.name, ErrDamaged)
+	if n := s.disown(seg); n > 0 {
+		s.log.Error("spool: progress can't be read back, delivery begins anew", "file", seg.name, "messages", n)
 	}
 	return s.deleteProgress(seg)
+}
+
+// disown gives up progress that could not be read back.
+func (s *Spool) disown(seg *segment) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if seg.live == 0 {
+		return 0
+	}
+	for _, e := range s.index.entries {
+		if e.progress.seg == seg {
+			s.index.forgetProgress(e)
+			n++
+		}
+	}
+	return n
 }
 
 func (s *Spool) deleteProgress(seg *segment) error {
@@ -137,15 +149,12 @@ func (s *Spool) copySaved(seg *segment) error {
 		return err
 	}
 	var failed error
-	_, ok := scanSegment(b, func(at int64, f frame, meta, _ []byte) error {
+	scanSegment(b, func(at int64, f frame, meta, _ []byte) error {
 		if f.kind == kindSaved && failed == nil {
 			failed = s.copyOne(place{seg: seg, at: uint32(at), size: uint32(f.size())}, meta)
 		}
 		return nil
 	})
-	if !ok {
-		return fmt.Errorf("%s: %w", seg.name, ErrDamaged)
-	}
 	return failed
 }
 

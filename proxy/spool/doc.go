@@ -12,7 +12,9 @@
 //	content/N.spare    a segment that is done with, to be written again: blocks
 //	                   that were written before cost half the time to sync
 //	progress/N.log     segments of what became of them; the last record counts
-//	large/ID           content above Options.Large; a record refers to it
+//	large/ID           content above Options.Large; a record refers to it. When
+//	                   its message is gone, the file may hold another one, and
+//	                   keeps its name
 //	corrupt/           what could not be read, and people should look at
 //
 // A segment begins with a block that holds its number and a random salt. Every
@@ -26,6 +28,7 @@
 //
 // # Locks
 //
-// In this order: journal.mu (content before progress), Spool.mu. The first is
-// held during writes, the second never.
+// In this order: Spool.cleaning, journal.mu of progress, that of content,
+// Spool.mu; those of committer, shelf and syncer come last. Spool.mu is never
+// held while the disk is asked for anything.
 package spool

@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"gatepost/internal/mail"
@@ -140,12 +141,18 @@ func checkProgress(id string, p *Progress, recipients int) error {
 	if _, ok := p.State.number(); !ok {
 		return fmt.Errorf("spool: %s: bad state %q", id, p.State)
 	}
+	if p.Attempts < 0 || p.Attempts > math.MaxInt32 {
+		return fmt.Errorf("spool: %s: %d attempts", id, p.Attempts)
+	}
 	if len(p.Recipients) != recipients {
 		return fmt.Errorf("spool: %s: progress of %d recipients, has %d", id, len(p.Recipients), recipients)
 	}
 	for _, r := range p.Recipients {
 		if r.Status < mail.Deferred || r.Status > mail.Failed {
 			return fmt.Errorf("spool: %s: bad status %d", id, int(r.Status))
+		}
+		if r.Attempts < 0 || r.Attempts > math.MaxInt32 || r.Reply.Code < 0 || r.Reply.Code > math.MaxInt32 {
+			return fmt.Errorf("spool: %s: %d attempts, reply %d", id, r.Attempts, r.Reply.Code)
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ type found struct {
 	fresh    *fresh
 	rec      *record
 	progress place
+	state    State
 	large    string // its file
 }
 
@@ -26,7 +27,7 @@ func (s *Spool) look(id string) (found, error) {
 	if e == nil {
 		return found{}, fmt.Errorf("spool: %s: %w", id, ErrNotFound)
 	}
-	f := found{fresh: e.rec.fresh, rec: e.rec, progress: e.progress, large: s.index.large[e.rec]}
+	f := found{fresh: e.rec.fresh, rec: e.rec, progress: e.progress, state: states[e.state], large: s.index.large[e.rec]}
 	if f.fresh != nil {
 		f.fresh.users.Add(1)
 	}
@@ -96,7 +97,7 @@ func (s *Spool) message(id string, f found) (*Message, error) {
 		m.Progress, err = s.readProgress(id, f.progress)
 		return m, err
 	}
-	m.Progress = Progress{State: m.Entry.State, Reason: m.Entry.Reason}
+	m.Progress = Progress{State: f.state, Reason: m.Entry.Reason}
 	m.Progress.Recipients = make([]Recipient, len(m.Envelope.Recipients))
 	return m, nil
 }

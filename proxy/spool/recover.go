@@ -53,7 +53,7 @@ func (s *Spool) openSegments(j *journal) error {
 			continue
 		}
 		j.next = max(j.next, num+1)
-		f, err := j.dir.open(name, os.O_RDWR)
+		f, err := openSegment(j.dir, name)
 		if err != nil {
 			s.log.Error("spool: segment can't be read", "log", j.name, "file", name, "error", err)
 			s.hoard = true
@@ -63,6 +63,22 @@ func (s *Spool) openSegments(j *journal) error {
 	}
 	slices.SortFunc(j.all, func(a, b *segment) int { return cmp.Compare(a.num, b.num) })
 	return nil
+}
+
+func openSegment(d *dir, name string) (*os.File, error) {
+	f, err := d.open(name, os.O_RDWR)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() > maxSegment+maxMeta+maxData+block {
+		err = fmt.Errorf("%w: %d bytes", errForeign, info.Size())
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // located is a content record that was found.

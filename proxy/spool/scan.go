@@ -3,7 +3,6 @@ package spool
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"io"
 	"os"
 )
@@ -133,9 +132,6 @@ func readSegment(f *os.File, buf []byte) (b []byte, bad int, err error) {
 		return buf, 0, err
 	}
 	size := info.Size()
-	if size > 1<<31 {
-		return buf, 0, fmt.Errorf("%w: %d bytes", errForeign, size)
-	}
 	if int64(cap(buf)) < size {
 		buf = make([]byte, size)
 	}

@@ -20,6 +20,9 @@ const block = 4096
 
 func roundUp(n int64) int64 { return (n + block - 1) &^ (block - 1) }
 
+// maxSegment is the largest size that may be configured.
+const maxSegment = 1 << 30
+
 const (
 	segmentSuffix = ".log"
 	spareSuffix   = ".spare"

@@ -38,7 +38,7 @@ func (o *Options) fill() {
 	orElse(&o.Large, 128<<10)
 	o.Large = min(o.Large, maxData/2)
 	orElse(&o.Segment, 32<<20)
-	o.Segment = min(max(roundUp(o.Segment), 4*block), 1<<30)
+	o.Segment = min(max(roundUp(o.Segment), 4*block), maxSegment)
 	orElse(&o.Cache, 32<<20)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -61,6 +61,7 @@ type Spool struct {
 	zeros                     [block]byte   // the end of a batch
 	damaged                   atomic.Bool   // something was set aside at the start
 	settle                    time.Duration // settleTime, less in tests
+	complained                map[string]time.Time
 
 	cleaning sync.Mutex // held by the one who moves progress records
 
@@ -89,6 +90,8 @@ func Open(o Options) (*Spool, error) {
 		cache:    cache{limit: o.Cache},
 		reserved: map[string]bool{},
 		settle:   settleTime,
+
+		complained: map[string]time.Time{},
 	}
 	if err := s.openDirs(); err != nil {
 		s.closeFiles()

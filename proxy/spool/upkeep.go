@@ -45,11 +45,18 @@ func (s *Spool) Run(ctx context.Context) error {
 func (s *Spool) begin() {
 	for _, j := range []*journal{s.content, s.progress} {
 		j.mu.Lock()
-		if _, err := s.segment(j, block); err != nil {
-			s.log.Error("spool: can't write", "log", j.name, "error", err)
-		}
+		_, _ = s.segment(j, block) // retry tells
 		j.mu.Unlock()
 	}
+}
+
+// complain logs what goes on failing, but not each time.
+func (s *Spool) complain(msg string, args ...any) {
+	if last, ok := s.complained[msg]; ok && time.Since(last) < time.Minute {
+		return
+	}
+	s.complained[msg] = time.Now()
+	s.log.Error(msg, args...)
 }
 
 func (s *Spool) upkeep(ctx context.Context) {
@@ -61,7 +68,7 @@ func (s *Spool) upkeep(ctx context.Context) {
 	s.mu.Unlock()
 	if unsynced {
 		if err := s.Sync(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("spool: progress not durable", "error", err)
+			s.complain("spool: progress not durable", "error", err)
 		}
 	}
 	s.compact(ctx)
@@ -117,7 +124,7 @@ func (s *Spool) retire() {
 	s.mu.Unlock()
 	for _, seg := range done {
 		if err := s.retireOne(seg); err != nil {
-			s.log.Error("spool: segment stays", "log", s.content.name, "file", seg.name, "error", err)
+			s.complain("spool: segment stays", "log", s.content.name, "file", seg.name, "error", err)
 			return
 		}
 	}

@@ -346,3 +346,41 @@ func TestProgressSyncFails(t *testing.T) {
 		t.Errorf("A: %v, %+v", err, m)
 	}
 }
+
+// What a failed segment does not give back is progress, never a message.
+func TestProgressIsLost(t *testing.T) {
+	fail := false
+	s := open(t, Options{Dir: t.TempDir(), Segment: tiny, Failpoint: func(step string) error {
+		if fail && step == journalStep(progressName, journalSync) {
+			fail = false
+			return os.ErrPermission
+		}
+		return nil
+	}})
+	for _, id := range []string{"A", "B"} {
+		mustPut(t, s, id, 100)
+		if err := s.Save(id, Progress{State: Hold, Attempts: 3, Recipients: make([]Recipient, 2)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lost := s.index.entries["A"].progress
+	flip(t, filepath.Join(s.opts.Dir, progressName, lost.seg.name), int64(lost.at)+frameSize+1)
+	if _, err := s.Get("A"); !errors.Is(err, ErrDamaged) {
+		t.Errorf("Get with damaged progress: %v", err)
+	}
+	fail = true
+	if err := s.Sync(context.Background()); err == nil {
+		t.Fatal("Sync passed")
+	}
+	s.upkeep(context.Background())
+	if err := s.Sync(context.Background()); err != nil {
+		t.Errorf("Sync: %v", err)
+	}
+	for id, attempts := range map[string]int{"A": 0, "B": 3} {
+		m, err := s.Get(id)
+		if err != nil || m.Progress.Attempts != attempts || m.Progress.State != Hold {
+			t.Errorf("%s: %v, %+v", id, err, m)
+		}
+		check(t, s, id, 100)
+	}
+}
