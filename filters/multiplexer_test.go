@@ -269,6 +269,28 @@ func TestWaitingForATurnEndsWithTheDeadline(t *testing.T) {
 	})
 }
 
+// Waiting in vain is no fault of the filter.
+func TestWaitingForATurnDoesNotTrip(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Config{}, nil,
+			Step{Name: "sa", Filter: finds(8 * time.Second), MaxConcurrent: 1, Breaker: Breaker{Failures: 1}})
+		first := make(chan mail.Verdict)
+		go func() { first <- b.message(t, message("Subject: x\n")) }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if v := b.Handler().Message(ctx, message("Subject: x\n")); v.Action != mail.TempFail {
+			t.Errorf("the one that waited: %v, want tempfail", v.Action)
+		}
+		if v := <-first; v.Action != mail.Accept {
+			t.Errorf("the one that had its turn: %v, want accept", v.Action)
+		}
+		if b.count.count("sa false") != 0 || b.count.count("sa timeout") != 1 {
+			t.Errorf("ups = %v, results = %v", b.count.ups, b.count.results)
+		}
+	})
+}
+
 func TestFilterThatIgnoresItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
