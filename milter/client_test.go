@@ -74,8 +74,11 @@ func TestClientToServer(t *testing.T) {
 		var got []string
 		body := 0
 		for _, e := range edits {
-			if e.Code == 'b' {
+			switch {
+			case e.Code == 'b':
 				body += len(e.Body)
+				continue
+			case e.Header.Name == "X-Gatepost-ID":
 				continue
 			}
 			got = append(got, string(e.Code)+e.Header.Name+"="+e.Header.Value)
@@ -329,7 +332,7 @@ func TestServerWithGoMilterClient(t *testing.T) {
 		check("EOH", a, err, milter.ActContinue)
 		mods, a, err := s.BodyReadFrom(strings.NewReader("the body"))
 		check("EOM", a, err, milter.ActContinue)
-		if len(mods) != 1 || mods[0].HeaderName != "X-A" {
+		if len(mods) != 2 || mods[0].HeaderName != "X-A" || mods[1].HeaderName != "X-Gatepost-ID" {
 			t.Errorf("changes: %+v", mods)
 		}
 	}

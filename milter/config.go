@@ -1,11 +1,10 @@
 package milter
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
-
-	"gatepost/internal/mail"
 )
 
 // Config is one entry for an MTA.
@@ -26,10 +25,6 @@ type Config struct {
 	WriteTimeout   time.Duration `toml:"write_timeout"`   // of one answer; default 30s
 	JudgeTimeout   time.Duration `toml:"judge_timeout"`   // at the end of a message; default 4m, below sendmail's E:5m
 	Progress       time.Duration `toml:"progress"`        // how often the MTA is told that we still think; default 5s
-
-	// Decides lists the stages at which the handler may have an opinion; at
-	// the others the MTA is told not to wait for one.
-	Decides []mail.Stage `toml:"-"`
 }
 
 // DefaultConfig returns the defaults.
@@ -45,21 +40,27 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate checks what can be checked without opening anything.
+// Validate checks what can be checked without opening anything. Each problem
+// begins with its key.
 func (c Config) Validate() error {
+	var errs []error
 	if _, _, err := ParseSocket(c.Socket); err != nil {
-		return err
+		errs = append(errs, err)
 	}
 	if _, err := c.mode(); err != nil {
-		return err
+		errs = append(errs, err)
 	}
-	for name, d := range map[string]time.Duration{"idle_timeout": c.IdleTimeout, "write_timeout": c.WriteTimeout, "judge_timeout": c.JudgeTimeout, "progress": c.Progress} {
-		if d <= 0 {
-			return fmt.Errorf("%s: must be above 0", name)
+	above := func(key string, ok bool) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s: must be above 0", key))
 		}
 	}
-	if c.MaxConnections < 1 || c.MaxSize < 1 || c.MaxRecipients < 1 {
-		return fmt.Errorf("max_connections, max_size, max_recipients: must be above 0")
-	}
-	return nil
+	above("max_connections", c.MaxConnections > 0)
+	above("max_size", c.MaxSize > 0)
+	above("max_recipients", c.MaxRecipients > 0)
+	above("idle_timeout", c.IdleTimeout > 0)
+	above("write_timeout", c.WriteTimeout > 0)
+	above("judge_timeout", c.JudgeTimeout > 0)
+	above("progress", c.Progress > 0)
+	return errors.Join(errs...)
 }

@@ -24,7 +24,10 @@ type Draft interface {
 type Deps struct {
 	NewHandler func() mail.Handler
 	NewDraft   func(id string) Draft
-	Log        *slog.Logger
+	// Decides lists the stages at which a handler may have an opinion; at the
+	// others the MTA is told not to wait for one. nil: at all of them.
+	Decides func() []mail.Stage
+	Log     *slog.Logger
 }
 
 // Server answers the MTAs of one socket.

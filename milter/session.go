@@ -102,7 +102,11 @@ func (s *session) negotiate() error {
 	if err != nil {
 		return err
 	}
-	if s.agreed, err = negotiate(offer, s.srv.cfg.Decides); err != nil {
+	decides := []mail.Stage{mail.StageConnect, mail.StageHelo, mail.StageMail, mail.StageRcpt}
+	if s.srv.deps.Decides != nil {
+		decides = s.srv.deps.Decides()
+	}
+	if s.agreed, err = negotiate(offer, decides); err != nil {
 		return err
 	}
 	s.out = s.agreed.Append(s.out[:0])

@@ -23,15 +23,15 @@ func ParseSocket(s string) (network, address string, err error) {
 		kind, rest, ok = "unix", s, true
 	}
 	if !ok || rest == "" {
-		return "", "", fmt.Errorf("socket %q: want unix:/path, inet:port@host or inet6:port@host", s)
+		return "", "", fmt.Errorf("socket: %q is none; write unix:/path, inet:port@host or inet6:port@host", s)
 	}
 	switch kind {
 	case "unix", "local":
 		if !strings.HasPrefix(rest, "/") {
-			return "", "", fmt.Errorf("socket %q: the path must be absolute", s)
+			return "", "", fmt.Errorf("socket: %q has a relative path; write it from the root", s)
 		}
 		if len(rest) > 107 { // sun_path of unix(7)
-			return "", "", fmt.Errorf("socket %q: the path is longer than 107 octets", s)
+			return "", "", fmt.Errorf("socket: the path of %q is longer than 107 octets", s)
 		}
 		return "unix", rest, nil
 	case "inet", "inet6":
@@ -40,16 +40,16 @@ func ParseSocket(s string) (network, address string, err error) {
 		if !ok { // Postfix: host:port
 			i := strings.LastIndexByte(rest, ':')
 			if i < 0 {
-				return "", "", fmt.Errorf("socket %q: want %s:port@host", s, kind)
+				return "", "", fmt.Errorf("socket: %q has no port; write %s:port@host", s, kind)
 			}
 			host, port = rest[:i], rest[i+1:]
 		}
 		if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-			return "", "", fmt.Errorf("socket %q: %q is no port", s, port)
+			return "", "", fmt.Errorf("socket: %q is no port", port)
 		}
 		return network, net.JoinHostPort(strings.Trim(host, "[]"), port), nil
 	}
-	return "", "", fmt.Errorf("socket %q: unknown kind %q; want unix, local, inet or inet6", s, kind)
+	return "", "", fmt.Errorf("socket: %q has an unknown kind; write unix, local, inet or inet6 before the colon", s)
 }
 
 // listen opens the configured socket. A unix socket that nobody listens on is
@@ -151,7 +151,7 @@ func (c Config) mode() (fs.FileMode, error) {
 	}
 	n, err := strconv.ParseUint(c.Mode, 8, 32)
 	if err != nil || n > 0o777 {
-		return 0, fmt.Errorf("mode %q: want an octal number such as \"0660\"", c.Mode)
+		return 0, fmt.Errorf("mode: %q is none; write an octal number such as \"0660\"", c.Mode)
 	}
 	return fs.FileMode(n), nil
 }

@@ -82,7 +82,10 @@ func (s *session) finish(v mail.Verdict) error {
 		s.out = wire.Append(s.out[:0], byte(milter.ActDiscard))
 		return s.flush()
 	}
-	if err := s.edits(v.Edits); err != nil {
+	// Our ID goes in after the verdict, so that what is stripped from outside
+	// is never ours.
+	own := mail.InsertHeader{At: 0, Field: mail.NewField("X-Gatepost-ID", s.msg.tx.ID)}
+	if err := s.edits(append([]mail.Edit{own}, v.Edits...)); err != nil {
 		return err
 	}
 	if v.Action == mail.Quarantine {

@@ -17,6 +17,7 @@ import (
 	"gatepost/internal/dns"
 	"gatepost/internal/mail"
 	"gatepost/internal/metrics"
+	"gatepost/milter"
 	"gatepost/proxy"
 	"gatepost/proxy/forward"
 	"gatepost/proxy/queue"
@@ -36,6 +37,7 @@ type gateway struct {
 	queue   *queue.Queue
 	judges  generations
 	servers []*proxy.Server // one for each listener of boot
+	milters []*milter.Server
 	public  *console.Public // nil: there is none
 	control *console.Control
 
@@ -76,6 +78,9 @@ func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (g *ga
 	if err := g.assembleListeners(cfg); err != nil {
 		return nil, err
 	}
+	if err := g.assembleMilters(cfg); err != nil {
+		return nil, err
+	}
 	g.metrics.Gather(metrics.Gathered{Queues: g.queues, SpoolFree: g.spoolFree, Now: time.Now})
 	return g, g.assembleConsole(cfg)
 }
@@ -97,6 +102,22 @@ func (g *gateway) assembleListeners(cfg *config.Config) error {
 	return nil
 }
 
+// assembleMilters makes the entries for MTAs. While they judge a message, it
+// lies where the spool keeps its drafts.
+func (g *gateway) assembleMilters(cfg *config.Config) error {
+	for _, m := range cfg.Milters {
+		s, err := milter.New(m, milter.Deps{
+			NewHandler: g.judges.handler, Decides: g.judges.decides, Log: g.log,
+			NewDraft: func(id string) milter.Draft { return g.spool.Draft(id) },
+		})
+		if err != nil {
+			return fmt.Errorf("milter %s: %w", m.Name, err)
+		}
+		g.milters = append(g.milters, s)
+	}
+	return nil
+}
+
 func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
 	g.control = console.NewControl(cfg.Control, console.ControlDeps{
 		Queue: mailQueue{g.queue}, Status: g.status, Reload: g.reload, Log: g.log,
@@ -108,7 +129,7 @@ func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
 }
 
 // newJudge makes the filters and the rules over them.
-func newJudge(cfg *config.Config, routed func(mail.Address) bool, observer filters.Observer, log *slog.Logger) (*filters.Multiplexer, error) {
+func newJudge(cfg *config.Config, routed func(mail.Address) bool, observer filters.Observer, log *slog.Logger) (*ruled, error) {
 	policy := cfg.Rules
 	policy.Routed = routed
 	set, err := rules.Load(policy)
@@ -124,7 +145,31 @@ func newJudge(cfg *config.Config, routed func(mail.Address) bool, observer filte
 		s.Name = f.Name
 		steps = append(steps, s)
 	}
-	return filters.New(cfg.Filtering, steps, set, observer, log)
+	m, err := filters.New(cfg.Filtering, steps, set, observer, log)
+	return &ruled{m, decides(cfg, steps)}, err
+}
+
+// ruled is a multiplexer that knows when it may have an opinion.
+type ruled struct {
+	*filters.Multiplexer
+	stages []mail.Stage
+}
+
+func (r *ruled) Decides() []mail.Stage { return r.stages }
+
+// decides lists the stages of the envelope at which a generation may say no to
+// an MTA: where the access map acts, and at CONNECT where a filter that is down
+// refuses the connection.
+func decides(cfg *config.Config, steps []filters.Step) []mail.Stage {
+	if cfg.Rules.Relay.Access != "" {
+		return []mail.Stage{mail.StageConnect, mail.StageMail, mail.StageRcpt}
+	}
+	for _, s := range steps {
+		if s.OnError == filters.Refuse {
+			return []mail.Stage{mail.StageConnect}
+		}
+	}
+	return []mail.Stage{}
 }
 
 func step(f config.Filter) (filters.Step, error) {
@@ -167,6 +212,11 @@ func (g *gateway) listen() error {
 			return err
 		}
 	}
+	for i, m := range g.milters {
+		if err := m.Listen(); err != nil {
+			return fmt.Errorf("milter %s: %w", g.boot.Milters[i].Name, err)
+		}
+	}
 	if err := g.control.Listen(); err != nil {
 		return err
 	}
@@ -189,11 +239,14 @@ func (g *gateway) run(ctx context.Context) error {
 	for _, s := range g.servers {
 		listeners = append(listeners, s.Run)
 	}
+	for _, m := range g.milters {
+		listeners = append(listeners, m.Run)
+	}
 	faces := start(fail, outer...)
 	disk := start(fail, g.spool.Run)
 	delivery := start(fail, g.queue.Run)
 	accept := start(fail, listeners...)
-	g.log.Info("started", "version", thisBuild().Version, "hostname", g.boot.Hostname, "listeners", len(g.servers))
+	g.log.Info("started", "version", thisBuild().Version, "hostname", g.boot.Hostname, "listeners", len(g.servers), "milters", len(g.milters))
 	notify("READY=1")
 	<-ctx.Done()
 
@@ -265,6 +318,9 @@ func (g *gateway) status() console.Status {
 	}
 	for i, l := range g.boot.Listeners {
 		s.Listeners = append(s.Listeners, console.Listener{Name: l.Name, Address: g.servers[i].Addr().String()})
+	}
+	for i, m := range g.boot.Milters {
+		s.Listeners = append(s.Listeners, console.Listener{Name: m.Name, Address: g.milters[i].Addr().String()})
 	}
 	return s
 }

@@ -12,6 +12,7 @@ import (
 // judge is what a generation has of a filters.Multiplexer.
 type judge interface {
 	Handler() mail.Handler
+	Decides() []mail.Stage // where the envelope may be refused
 	Run(ctx context.Context) error
 	Close(ctx context.Context) error
 }
@@ -68,6 +69,13 @@ func (g *generations) handler() mail.Handler {
 	defer g.mu.Unlock()
 	g.current.sessions++
 	return &session{Handler: g.current.Handler(), leave: sync.OnceFunc(g.leave(g.current))}
+}
+
+// decides lists the stages at which the newest generation may refuse.
+func (g *generations) decides() []mail.Stage {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.current.Decides()
 }
 
 func (g *generations) leave(from *generation) func() {

@@ -18,6 +18,8 @@ func (fakeHandler) Close() {}
 
 func newFakeJudge() *fakeJudge { return &fakeJudge{make(chan struct{})} }
 
+func (j *fakeJudge) Decides() []mail.Stage { return nil }
+
 func (j *fakeJudge) Handler() mail.Handler { return fakeHandler{} }
 
 func (j *fakeJudge) Run(ctx context.Context) error {

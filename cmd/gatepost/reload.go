@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -101,5 +102,6 @@ func needRestart(old, fresh *config.Config) []string {
 		_, added := names[l.Name]
 		changed("listener."+l.Name, added)
 	}
+	changed("milter", !reflect.DeepEqual(old.Milters, fresh.Milters))
 	return keys
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"gatepost/filters"
 	"gatepost/internal/config"
 	"gatepost/internal/dns"
 	"gatepost/internal/mail"
@@ -100,7 +99,7 @@ func worst(results []scanResult) int {
 
 // scanner judges files with one configuration and one envelope.
 type scanner struct {
-	judge   *filters.Multiplexer
+	judge   *ruled
 	routes  *forward.Forwarder
 	session mail.Session
 	sender  mail.Path

@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 	"internal/dns":         {"internal/mail"},
 	"internal/dns/dnstest": {"internal/dns"},
 	"internal/console":     {"internal/mail", "proxy/spool", "internal/history"},
-	"internal/config":      {"internal/mail", "proxy", "proxy/spool", "proxy/queue", "proxy/forward", "filters", "filters/clamav", "filters/spamassassin", "rules", "internal/console", "internal/maillog"},
+	"internal/config":      {"internal/mail", "proxy", "proxy/spool", "proxy/queue", "proxy/forward", "filters", "filters/clamav", "filters/spamassassin", "rules", "internal/console", "internal/maillog", "milter"},
 	"internal/testkit":     nil,
 	"internal/arch":        nil,
 	"cmd/gatepost":         {"*"},

@@ -17,6 +17,7 @@ import (
 	"gatepost/internal/console"
 	"gatepost/internal/mail"
 	"gatepost/internal/maillog"
+	"gatepost/milter"
 	"gatepost/proxy"
 	"gatepost/proxy/forward"
 	"gatepost/proxy/queue"
@@ -38,6 +39,7 @@ type Config struct {
 
 	Console   console.Config
 	Listeners []Listener // in the order of the file
+	Milters   []milter.Config
 	Forward   forward.Config
 	Filtering filters.Config
 	Filters   []Filter // in the order of the file
@@ -164,8 +166,9 @@ func (c *Config) read(top table, listening bool) {
 	c.checkStores(top, m.Control)
 	c.readRules(top)
 	c.readListeners(top)
-	if listening && len(c.Listeners) == 0 {
-		top.child("listener").missing(`a section [listener.mx] with address = "0.0.0.0:25"`)
+	c.readMilters(top)
+	if listening && len(c.Listeners)+len(c.Milters) == 0 {
+		top.child("listener").missing(`a section [listener.mx] with address = "0.0.0.0:25", or [milter.main] with a socket for your MTA`)
 	}
 	c.readRoutes(top)
 	c.readFilters(top)
@@ -205,9 +208,6 @@ func (p place) missing(write string) {
 // notBuilt names the sections whose features come later. They are refused:
 // whoever writes them relies on them.
 func notBuilt(top table) {
-	for _, m := range top.tables("milter") {
-		m.problem("milter entries are not built yet in this version", "remove the section")
-	}
 	if top.has("rules") {
 		top.child("rules").problem("policy rules are not built yet in this version", "remove the key; [policy] has thresholds")
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"gatepost/internal/mail"
+	"gatepost/milter"
 	"gatepost/proxy"
 )
 
@@ -88,6 +89,12 @@ func (c *Config) checkAddresses(top table) {
 	listeners := top.table("listener")
 	for _, l := range c.Listeners {
 		add(listeners.table(l.Name).child("address"), l.Address)
+	}
+	milters := top.table("milter")
+	for _, m := range c.Milters {
+		if network, address, err := milter.ParseSocket(m.Socket); err == nil && network != "unix" {
+			add(milters.table(m.Name).child("socket"), address)
+		}
 	}
 	p := top.table("console").child("address")
 	if _, _, err := net.SplitHostPort(c.Console.Address); err != nil && c.Console.Address != "" {

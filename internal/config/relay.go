@@ -35,14 +35,17 @@ func (c *Config) checkRelay(top table) {
 		}
 	}
 	relay := c.Rules.Relay
-	if len(relay.Domains) == 0 && len(relay.Networks) == 0 && relay.Access == "" {
+	onlyMilter := len(c.Listeners) == 0 && len(c.Milters) > 0 // its MTA has the relay rules
+	if !onlyMilter && len(relay.Domains) == 0 && len(relay.Networks) == 0 && relay.Access == "" {
 		top.table("relay").child("domains").missing(`domains = ["example.com"], the domains that mail is accepted for`)
 	}
 	c.relayDomains = set.RelayDomains()
 	for i := range c.Listeners {
 		c.Listeners[i].Postmaster = c.Postmaster()
 	}
-	c.checkRouted(top, c.relayDomains)
+	if !onlyMilter {
+		c.checkRouted(top, c.relayDomains)
+	}
 }
 
 // inList reads "path:line: what; what to do" of a list that [relay] names.
