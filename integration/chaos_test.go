@@ -47,17 +47,14 @@ func TestScannersComeAndGo(t *testing.T) {
 	g := newGateway(t, binaries.race, sink.Addr)
 	g.UseClamd("unix:"+clamd.Socket, "tempfail")
 	g.UseSpamd("tcp:"+spamd.Addr, "quarantine") // so that something is held
+	g.Config.Set("filter.spamassassin", "max_size", `"20kB"`)
 	testkit.Up(t, g)
 
 	stop := make(chan struct{})
 	var chaos sync.WaitGroup
 	kills := [2]int{}
-	for i, s := range []interface {
-		testkit.Server
-		Kill()
-	}{clamd, spamd} {
-		chaos.Go(func() { kills[i] = comeAndGo(t, s, stop) })
-	}
+	chaos.Go(func() { kills[0] = comeAndGo(t, clamd, 4*time.Second, stop) })
+	chaos.Go(func() { kills[1] = comeAndGo(t, spamd, 5*time.Second, stop) })
 	all := sendMixed(t, g.Addr, 200, 20)
 	close(stop)
 	chaos.Wait()
@@ -95,23 +92,26 @@ func TestScannersComeAndGo(t *testing.T) {
 		accepted, len(delivered), len(held), refused, kills[0], kills[1])
 }
 
-// comeAndGo kills and starts a server until stop is closed, and leaves it
-// running.
-func comeAndGo(t *testing.T, s interface {
+// mortal is a server that can be killed.
+type mortal interface {
 	testkit.Server
 	Kill()
-}, stop <-chan struct{}) (kills int) {
+}
+
+// comeAndGo lets a server live for a while, kills it and starts it again, until
+// stop is closed. It leaves it running.
+func comeAndGo(t *testing.T, s mortal, life time.Duration, stop <-chan struct{}) (kills int) {
 	for {
 		select {
 		case <-stop:
 			return kills
-		case <-time.After(time.Duration(500+rand.IntN(1500)) * time.Millisecond):
+		case <-time.After(life/2 + rand.N(life)):
 		}
 		s.Kill()
 		kills++
 		select {
 		case <-stop:
-		case <-time.After(time.Duration(rand.IntN(1000)) * time.Millisecond):
+		case <-time.After(rand.N(time.Second)):
 		}
 		if err := s.Start(); err != nil {
 			t.Errorf("start again: %v", err)
@@ -135,6 +135,7 @@ func sendMixed(t *testing.T, addr string, n, connections int) []*mixed {
 		wg.Go(func() {
 			for m := range todo {
 				sendUntilDecided(t, addr, m)
+				time.Sleep(rand.N(2 * time.Second)) // so that there is mail at all times, not a burst
 			}
 		})
 	}
@@ -166,6 +167,6 @@ func sendUntilDecided(t *testing.T, addr string, m *mixed) {
 			t.Errorf("%s: relay to elsewhere got %v, want 5xx", m.id, res)
 			return
 		}
-		time.Sleep(time.Duration(100+rand.IntN(300)) * time.Millisecond)
+		time.Sleep(time.Duration(200+rand.IntN(700)) * time.Millisecond)
 	}
 }

@@ -19,6 +19,7 @@ func TestDiskFull(t *testing.T) {
 	needRoot(t)
 	sink := testkit.Up(t, testkit.NewSink())
 	g := newGateway(t, binaries.race, sink.Addr)
+	g.Config.Set("", "spool_min_free", `"1MB"`)
 	mountTmpfs(t, g.Spool, "64m")
 	testkit.Up(t, g)
 	sendWant(t, g.Addr, letter(testkit.Message("before", "before", "x")), testkit.Dot, 250)
@@ -111,16 +112,7 @@ func fill(t *testing.T, name string) {
 // An error of the disk at any step is 451 for the client at most: nothing of it
 // arrives, what was answered 250 does, and mail flows again by itself.
 func TestDiskErrors(t *testing.T) {
-	path, err := binaries.failpoint()
-	if err != nil {
-		t.Fatal(err)
-	}
-	probe := &testkit.Gateway{Binary: path}
-	res, err := probe.RunInput(nil, "failpoints")
-	if err != nil || res.Code != 0 {
-		t.Fatalf("failpoints: %v %+v", err, res)
-	}
-	for _, step := range strings.Fields(res.Stdout) {
+	for _, step := range failpoints(t, quickGateway(t, "127.0.0.1:1")) {
 		for _, fault := range []string{"eio", "enospc"} {
 			t.Run(step+"="+fault, func(t *testing.T) {
 				t.Parallel()
@@ -132,12 +124,8 @@ func TestDiskErrors(t *testing.T) {
 
 func diskError(t *testing.T, fault string) {
 	l := newLedger(t)
-	sink := testkit.NewSink()
-	sink.Each, sink.Rule = l.note, l.rule()
-	testkit.Up(t, sink)
-	g := newGateway(t, binaries.failpoint, sink.Addr)
-	g.Config.Set("queue", "first_retry", `"50ms"`)
-	g.Config.Set("queue", "max_retry", `"200ms"`)
+	sink := testkit.Up(t, ledgerSink(t, l))
+	g := quickGateway(t, sink.Addr)
 	testkit.Watch(t, g)
 	// Several hits: one error right at the start, and one under way.
 	g.Env = []string{fmt.Sprintf("GATEPOST_FAILPOINTS=%s@2,%[1]s@9", fault)}

@@ -51,7 +51,7 @@ func Watch(t T, s Server) {
 			t.Logf("stop %T: %v", s, err)
 		}
 		if t.Failed() {
-			t.Logf("log of %T:\n%s", s, tail(s.Log(), 200))
+			t.Logf("log of %T:\n%s", s, tail(s.Log(), 60))
 		}
 	})
 }
