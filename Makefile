@@ -19,8 +19,9 @@ PACKAGES := ca-certificates gcc libc6-dev postfix spamc $(SCANNERS)
 .PHONY: run test check build bench fuzz clean
 
 run: build
+	@go build -o bin/tryout ./examples/tryout
 	@.ci/install $(SCANNERS) || true
-	@go run ./examples/tryout
+	@bin/tryout
 
 test:
 	.ci/install $(PACKAGES)

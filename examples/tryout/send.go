@@ -8,14 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"gatepost/internal/testkit"
 )
 
 // row is what became of one message.
-type row struct{ what, answer, why, where string }
+type row struct{ what, now, why, answer string }
 
 // samples in the order of the table.
 var samples = []struct{ file, what, from, to string }{
@@ -45,15 +44,16 @@ func (s *site) sendAll(ctx context.Context, folder string) ([]row, error) {
 			return nil, fmt.Errorf("send %s: %w", sample.file, res.Err)
 		}
 		d := s.decision(logged)
-		rows = append(rows, row{sample.what, short(res.Reply.String(), 44), short(d.why(), 60), s.whereIs(res, d, headerOf(string(data), "Message-ID"))})
+		rows = append(rows, row{sample.what, s.whereIs(res, d, headerOf(string(data), "Message-ID")), d.why(), res.Reply.String()})
 	}
 	return rows, nil
 }
 
-// decision is the gateway's log line about one message or recipient.
+// decision is the gateway's log line about one message, or about a recipient
+// that was refused before.
 type decision struct {
-	Msg, Action, Reason, Rules, Reply string
-	Score                             float64
+	Action, Reason, Reply string
+	Score                 float64
 }
 
 // decision waits for the line that the gateway logs behind that place.
@@ -61,7 +61,7 @@ func (s *site) decision(from int) decision {
 	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		for line := range strings.Lines(s.gateway.Log()[from:]) {
 			var d decision
-			if json.Unmarshal([]byte(line), &d) == nil && d.Action != "" && d.Reply != "" {
+			if json.Unmarshal([]byte(line), &d) == nil && (d.Action != "" || d.Reason != "") && d.Reply != "" {
 				return d
 			}
 		}
@@ -79,31 +79,26 @@ func (d decision) why() string {
 // whereIs waits for a message that was accepted.
 func (s *site) whereIs(res testkit.Result, d decision, messageID string) string {
 	if !res.Accepted() {
-		return "nowhere: the sender was told"
+		return "refused"
 	}
 	if d.Action == "quarantine" {
-		return "held in quarantine"
+		return "held"
 	}
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if file := s.mailbox.find(messageID); file != "" {
 			return "delivered"
 		}
 	}
-	return "in the queue"
+	return "in queue"
 }
 
+// printTable prints two lines for each message: what we know, and what its
+// sender was told.
 func printTable(w io.Writer, rows []row) {
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(t, "MESSAGE\tANSWER\tWHY\tNOW")
+	const format = "%-33s %-10s %s\n"
+	fmt.Fprintf(w, format, "MESSAGE", "NOW", "WHY, AND WHAT THE SENDER WAS TOLD")
 	for _, r := range rows {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.what, r.answer, r.why, r.where)
+		fmt.Fprintf(w, format, r.what, r.now, r.why)
+		fmt.Fprintf(w, format, "", "", "> "+r.answer)
 	}
-	_ = t.Flush() // to the screen
-}
-
-func short(s string, n int) string {
-	if r := []rune(s); len(r) > n {
-		return string(r[:n-1]) + "…"
-	}
-	return s
 }

@@ -146,9 +146,9 @@ func (s *site) stop() {
 // explain says what this version does not judge.
 func (s *site) explain(w io.Writer) {
 	notes := append(s.without,
-		"attachments by name or type: not built yet, so an .exe in a zip passes when the virus scanner is content",
-		"forged senders (SPF, DKIM, DMARC): not built yet, so they pass; forged X-Spam fields are taken out already")
-	fmt.Fprintln(w, "\nNot judged in this version or on this machine:")
+		"attachments by name or type: not built yet, so the .exe in a zip passed",
+		"forged senders (SPF, DKIM, DMARC): not built yet, so the boss passed; the forged X-Spam field was taken out")
+	fmt.Fprintln(w, "\nNot judged yet:")
 	for _, n := range notes {
 		fmt.Fprintln(w, "  -", n)
 	}
