@@ -64,17 +64,26 @@ func (s *Spool) weigh(seg *segment) (needed, long bool) {
 	return needed, all > cleanFactor*counts+cleanSlack*s.progress.size
 }
 
-// rescue moves on what counts in segments that failed: it may not be durable.
-func (s *Spool) rescue() error {
-	s.cleaning.Lock()
-	defer s.cleaning.Unlock()
-	s.mu.Lock()
-	var failed []*segment
-	for _, seg := range s.progress.all {
+func failedSegments(all []*segment) (failed []*segment) {
+	for _, seg := range all {
 		if seg.failed {
 			failed = append(failed, seg)
 		}
 	}
+	return failed
+}
+
+func (s *Spool) hasFailed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(failedSegments(s.progress.all)) > 0
+}
+
+// rescue moves on what counts in segments that failed: it may not be durable.
+// s.cleaning is held.
+func (s *Spool) rescue() error {
+	s.mu.Lock()
+	failed := failedSegments(s.progress.all)
 	s.mu.Unlock()
 	for _, seg := range failed {
 		if err := s.cleanOne(seg); err != nil {

@@ -115,7 +115,7 @@ func use(s *Spool, w int, tell func(string)) {
 				tell("removed " + id)
 			}
 		}
-		if i%4 == 3 {
+		if i%4 == 3 && w == 0 { // there is one Run
 			s.upkeep(ctx)
 		}
 		if i%9 == 8 {
@@ -131,7 +131,9 @@ func use(s *Spool, w int, tell func(string)) {
 			tell("saved " + id)
 		}
 	}
-	s.upkeep(ctx)
+	if w == 0 {
+		s.upkeep(ctx)
+	}
 }
 
 func putGroup(s *Spool, group string, names []string, size int) error {
@@ -248,7 +250,7 @@ func runChild(t *testing.T, dir, kill string, writers int) ([]string, bool) {
 }
 
 func TestKill(t *testing.T) {
-	hits := []int{1, 2, 5, 11}
+	hits := []int{1, 3, 8}
 	if testing.Short() {
 		hits = hits[:1]
 	}

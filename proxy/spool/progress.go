@@ -149,16 +149,14 @@ func (s *Spool) Sync(ctx context.Context) error {
 // synced when the log went on. Then nothing needs the files of removed
 // messages.
 func (s *Spool) syncProgress() error {
-	if err := s.rescue(); err != nil {
-		return err
+	s.cleaning.Lock() // the segment must not be deleted under us
+	defer s.cleaning.Unlock()
+	for s.hasFailed() { // once, or again when one fails meanwhile
+		if err := s.rescue(); err != nil {
+			return err
+		}
 	}
-	s.progress.mu.Lock()
-	seg := s.progress.current
-	s.mu.Lock()
-	unlink := s.unlink
-	s.unlink, s.unsynced = nil, false
-	s.mu.Unlock()
-	s.progress.mu.Unlock()
+	seg, unlink := s.beginSync()
 	if seg != nil {
 		if err := s.syncSegment(s.progress, seg); err != nil {
 			s.mu.Lock()
@@ -173,6 +171,21 @@ func (s *Spool) syncProgress() error {
 		}
 	}
 	return nil
+}
+
+// beginSync returns the segment to sync, and the files to go afterwards: those
+// of removals that it or an older one holds.
+func (s *Spool) beginSync() (*segment, []string) {
+	s.progress.mu.Lock()
+	defer s.progress.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var unlink []string
+	if len(failedSegments(s.progress.all)) == 0 {
+		unlink, s.unlink = s.unlink, nil
+	}
+	s.unsynced = false
+	return s.progress.current, unlink
 }
 
 // syncSegment makes a segment durable. One that can't be is not trusted again.

@@ -18,16 +18,10 @@ import (
 
 // model is what a spool must hold.
 type model struct {
-	live   map[string]Progress
-	size   map[string]int    // of the body
-	draft  map[string]string // whose body it is
-	synced map[string]Progress
-	gone   map[string]bool // removed since the last sync
-}
-
-func (m *model) sync() {
-	m.synced = maps.Clone(m.live)
-	m.gone = map[string]bool{}
+	live  map[string]Progress
+	size  map[string]int    // of the body
+	draft map[string]string // whose body it is
+	gone  map[string]bool   // removed since the last sync
 }
 
 // machine drives a spool and its model.
@@ -46,12 +40,28 @@ func propertyOptions(dir string) Options {
 }
 
 func (x *machine) open(t *rapid.T, dir string) {
-	s, err := Open(propertyOptions(dir))
+	x.s, x.durable = nil, map[string]int64{}
+	o := propertyOptions(dir)
+	o.Failpoint = func(step string) error {
+		if step == journalStep(progressName, journalSync) {
+			x.noteDurable()
+		}
+		return nil
+	}
+	s, err := Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.settle = 0
 	x.s = s
+	x.noteDurable()
+}
+
+// noteDurable notes how much of the progress log is durable.
+func (x *machine) noteDurable() {
+	for _, seg := range x.s.progress.all {
+		x.durable[seg.name] = seg.size
+	}
 }
 
 func (x *machine) commit(t *rapid.T) {
@@ -132,18 +142,13 @@ func (x *machine) sync(t *rapid.T) {
 }
 
 func (x *machine) noteSync() {
-	x.m.sync()
-	x.durable = map[string]int64{}
-	for _, seg := range x.s.progress.all {
-		x.durable[seg.name] = seg.size
-	}
+	x.m.gone = map[string]bool{}
+	x.noteDurable()
 }
 
 func (x *machine) upkeep(*rapid.T) {
 	x.s.upkeep(context.Background())
-	if !x.s.unsynced {
-		x.noteSync()
-	}
+	x.m.gone = map[string]bool{} // it synced first
 }
 
 // crash goes on with a copy of the directory: all that the kernel has.
@@ -155,8 +160,7 @@ func (x *machine) crash(t *rapid.T) {
 	}
 	_ = x.s.Close()
 	x.open(t, dir)
-	x.noteSync() // Close synced; what the next crash may lose begins here
-	x.m.sync()
+	x.noteSync() // what the next crash may lose begins here
 }
 
 // losing looks at a copy that lost all progress that was not synced.

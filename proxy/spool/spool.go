@@ -63,7 +63,7 @@ type Spool struct {
 	settle                    time.Duration // settleTime, less in tests
 	complained                map[string]time.Time
 
-	cleaning sync.Mutex // held by the one who moves progress records
+	cleaning sync.Mutex // held by the one who moves or syncs progress
 
 	mu       sync.Mutex
 	closed   bool
@@ -154,8 +154,12 @@ func (s *Spool) Close() error {
 	s.closed = true
 	s.mu.Unlock()
 	err := errors.Join(s.Sync(context.Background()), s.large.clear())
-	s.content.mu.Lock() // a commit that is under way ends first
-	defer s.content.mu.Unlock()
+	for _, j := range []*journal{s.progress, s.content} {
+		j.mu.Lock() // what is under way ends first
+		defer j.mu.Unlock()
+		j.current = nil
+		j.fails(ErrClosed)
+	}
 	return errors.Join(err, s.closeFiles())
 }
 
