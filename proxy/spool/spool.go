@@ -78,8 +78,9 @@ type Spool struct {
 	stats Stats
 }
 
-// Open locks the directory and reads back what is in it. It writes nothing but
-// what sets damage aside.
+// Open locks the directory and reads back what is in it. What is damaged is set
+// aside with an error line, and does not keep the spool from opening. It writes
+// to no log: a command that only looks changes nothing.
 func Open(o Options) (*Spool, error) {
 	o.fill()
 	s := &Spool{
