@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -379,4 +380,28 @@ func TestCounts(t *testing.T) {
 		got[spool.Hold].Messages != 3 || !got[spool.Hold].Oldest.Equal(base.Add(time.Minute)) {
 		t.Errorf("counts: %v", got)
 	}
+}
+
+// Delete that comes while the end of an attempt is being recorded.
+func TestDeleteAtTheLastMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.set("example.com", deferAll)
+		var id atomic.Value
+		r.fail = func(step string) error {
+			if step == stepSaved {
+				if n, err := r.queue.Delete(t.Context(), id.Load().(string)); n != 1 || err != nil {
+					t.Errorf("%d, %v", n, err)
+				}
+			}
+			return nil
+		}
+		r.start(nil)
+		synctest.Wait()
+		e := r.entry("alice@sender.example", "bob@example.com")
+		id.Store(e.ID)
+		r.queue.Accepted(r.commit(e)...)
+		synctest.Wait()
+		r.wantEmpty()
+	})
 }

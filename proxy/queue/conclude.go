@@ -75,7 +75,6 @@ func (q *Queue) settle(ctx context.Context, it *item, w wish, why string) (wait 
 	if complete(m) {
 		if err := q.notify(ctx, it); err != nil {
 			q.log.Error("notification not recorded", "id", it.id, "err", err)
-			it.unsaved = true
 			return q.retryAfter(m), false
 		}
 		return q.finish(it, "done")

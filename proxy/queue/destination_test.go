@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -280,4 +281,84 @@ func TestFIFO(t *testing.T) {
 	if cap(f.items) > 1024 {
 		t.Errorf("an empty fifo holds memory for %d", cap(f.items))
 	}
+}
+
+// Attempts that fail together are one failure: the first probe comes soon.
+func TestFailuresTogetherCountOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.set("example.com", func(ctx context.Context, s seen) []mail.Outcome {
+			time.Sleep(time.Second)
+			return dead(ctx, s)
+		})
+		r.start(nil)
+		synctest.Wait()
+		for range 50 {
+			r.send("", "bob@example.com")
+		}
+		synctest.Wait()
+		if n := len(r.next.attempts("example.com")); n != firstWindow {
+			t.Fatalf("%d attempts at first", n)
+		}
+		time.Sleep(time.Second + r.cfg.FirstPause)
+		synctest.Wait()
+		if n := len(r.next.attempts("example.com")); n != firstWindow+1 {
+			t.Errorf("%d attempts after the first pause, want one probe", n-firstWindow)
+		}
+	})
+}
+
+// A probe that ends without an answer does not end the probing.
+func TestProbeWithoutAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		works := r.failing(stepAttempt)
+		inner := r.fail
+		var sick atomic.Bool
+		r.fail = func(step string) error {
+			if sick.Load() {
+				return inner(step)
+			}
+			return nil
+		}
+		r.next.set("example.com", dead)
+		r.start(nil)
+		synctest.Wait()
+		for range 10 {
+			r.send("", "bob@example.com")
+		}
+		synctest.Wait()
+		sick.Store(true) // the next probe fails on our side
+		time.Sleep(r.cfg.FirstPause)
+		synctest.Wait()
+		works()
+		r.next.set("example.com", nil)
+		time.Sleep(2 * r.cfg.FirstPause)
+		synctest.Wait()
+		if n := len(r.left()); n > 1 { // the one that met our failure has its own time
+			t.Errorf("%d messages left", n)
+		}
+		time.Sleep(2 * r.cfg.FirstRetry)
+		synctest.Wait()
+		r.wantEmpty()
+	})
+}
+
+// What was decided when the message was grouped is not forgotten when it leaves
+// memory before its turn.
+func TestNoRouteInBacklog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.forbid("example.com", true)
+		r.next.set("example.net", deferAll)
+		r.queue.keep = -1
+		r.run()
+		synctest.Wait()
+		id := r.send("alice@sender.example", "bob@example.com", "carol@example.net")
+		synctest.Wait()
+		m := r.message(id)
+		if m.Recipients[0].Status != mail.Failed || m.Recipients[0].Attempts != 1 || m.Recipients[1].Status != mail.Deferred {
+			t.Errorf("recipients: %+v", m.Recipients)
+		}
+	})
 }

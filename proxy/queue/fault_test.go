@@ -362,3 +362,18 @@ func TestSafely(t *testing.T) {
 		t.Errorf("err = %v", err)
 	}
 }
+
+// What one destination took is recorded while another one still thinks.
+func TestPartIsRecordedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.set("hung.example", hung)
+		r.start(nil)
+		synctest.Wait()
+		id := r.send("", "bob@example.com", "bob@hung.example")
+		synctest.Wait()
+		if m := r.message(id); m.Recipients[0].Status != mail.Delivered {
+			t.Errorf("recipients: %+v", m.Recipients)
+		}
+	})
+}
