@@ -1,0 +1,117 @@
+package testkit
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// MilterPostfix is a Postfix that passes its mail on instead of delivering it,
+// and asks milters about it. A client on loopback may say with XCLIENT who it is.
+type MilterPostfix struct {
+	*Postfix
+	Addr6  string // the same port on ::1; "" where there is no IPv6
+	Chroot bool   // run smtpd below the queue directory, as Debian does; set before Start
+}
+
+// NewMilterPostfix prepares a Postfix in dir that asks the milters given
+// (value of smtpd_milters) and passes mail for example.com on to next. config
+// is more lines for main.cf, of which the last of a name counts.
+func NewMilterPostfix(dir, next, milters string, config ...string) *MilterPostfix {
+	lines := []string{
+		"myhostname = pf.test", "virtual_mailbox_domains =", "relay_domains = example.com", "relay_recipient_maps =",
+		"inet_interfaces = 127.0.0.1, [::1]", "inet_protocols = all",
+		fmt.Sprintf("transport_maps = inline:{ { example.com = smtp:[127.0.0.1]:%s } }", Port(next)),
+		"smtp_dns_support_level = disabled", "smtp_host_lookup = native", "smtp_tls_security_level = none",
+		"smtpd_milters = " + milters, "smtpd_authorized_xclient_hosts = 127.0.0.0/8",
+		"minimal_backoff_time = 1s", "maximal_backoff_time = 2s", "queue_run_delay = 1s",
+	}
+	p := NewPostfix(dir, append(lines, config...)...)
+	mp := &MilterPostfix{Postfix: p}
+	if l, err := net.Listen("tcp", "[::1]:0"); err == nil {
+		mp.Addr6 = l.Addr().String()
+		_ = l.Close()
+	} else {
+		p.Config = append(p.Config, "inet_interfaces = 127.0.0.1", "inet_protocols = ipv4")
+	}
+	return mp
+}
+
+var notChrooted = regexp.MustCompile(`(?m)^(\d+ inet n - )n( - - smtpd)$`)
+
+// Start starts Postfix and waits until it answers at all: without its milter
+// it may say 4xx.
+func (p *MilterPostfix) Start() error {
+	if p.Addr == "" {
+		if err := p.prepare(); err != nil {
+			return fmt.Errorf("testkit: postfix: %w", err)
+		}
+		if p.Addr6 != "" {
+			p.Addr6 = net.JoinHostPort("::1", Port(p.Addr))
+		}
+		if err := p.useChroot(); err != nil {
+			return err
+		}
+	}
+	return p.start(func() error { return listens(p.Addr) })
+}
+
+func (p *MilterPostfix) useChroot() error {
+	if !p.Chroot {
+		return nil
+	}
+	name := filepath.Join(p.etc, "master.cf")
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	if !notChrooted.Match(b) {
+		return errors.New("testkit: postfix: no smtpd in master.cf")
+	}
+	return os.WriteFile(name, notChrooted.ReplaceAll(b, []byte("${1}y${2}")), 0o644)
+}
+
+// QueueDir is the directory that a chrooted smtpd sees as its root.
+func (p *MilterPostfix) QueueDir() string { return filepath.Join(p.dir, "spool") }
+
+// Queued is a message in Postfix's queue.
+type Queued struct {
+	ID     string `json:"queue_id"`
+	Queue  string `json:"queue_name"` // "hold", "deferred", …
+	Sender string `json:"sender"`
+}
+
+// Queue lists what Postfix has.
+func (p *MilterPostfix) Queue() ([]Queued, error) {
+	out, err := exec.Command("postqueue", "-c", p.etc, "-j").Output()
+	if err != nil {
+		return nil, fmt.Errorf("testkit: postqueue: %w", err)
+	}
+	var all []Queued
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var q Queued
+		if err := d.Decode(&q); errors.Is(err, io.EOF) {
+			return all, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("testkit: postqueue: %w", err)
+		}
+		all = append(all, q)
+	}
+}
+
+// ReleaseAll takes all messages out of the hold queue.
+func (p *MilterPostfix) ReleaseAll() error {
+	out, err := exec.Command("postsuper", "-c", p.etc, "-H", "ALL", "hold").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("testkit: postsuper: %w\n%s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
