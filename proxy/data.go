@@ -86,11 +86,14 @@ func (s *session) receive(in *intake) error {
 // cutOff ends a session that broke inside a message. Whatever still comes is
 // text of it.
 func (s *session) cutOff(err error) {
-	cause, text := "connection lost inside a message", "connection lost"
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		cause, text = "too slow inside a message", "timeout"
+	cause, r := "connection lost inside a message", closing("4.2", "connection lost")
+	switch {
+	case errors.Is(err, errStopping):
+		cause, r = "the server stopped inside a message", stops()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		cause, r = "too slow inside a message", closing("4.2", "timeout")
 	}
 	s.log.Info("closed", "client", s.client, "cause", cause, "id", s.txID())
 	s.abort()
-	s.hangUp(closing("4.2", text))
+	s.hangUp(r)
 }

@@ -29,6 +29,8 @@ func closing(detail, text string) mail.Reply {
 	return mail.Reply{Code: 421, Detail: detail, Text: text}
 }
 
+func stops() mail.Reply { return closing("3.2", "the server stops, please try again later") }
+
 // ourFault is the answer to any error on our side: the client shall come again.
 func ourFault() mail.Reply {
 	return mail.Reply{Code: 451, Detail: "3.0", Text: "local problem, please try again later"}

@@ -130,9 +130,14 @@ func (s *Server) take(cfg Config) error {
 	return nil
 }
 
+// lastWords is how long sessions that the grace time did not suffice for may
+// take to say so, before their connections are closed.
+const lastWords = 2 * time.Second
+
 // Run accepts mail until ctx ends. Then sessions that wait for a command are
-// told to come again; messages on their way in have the grace time. It returns
-// when all sessions have ended.
+// told to come again; messages on their way in have the grace time, and their
+// clients are told to come again after it. It returns when all sessions have
+// ended.
 func (s *Server) Run(ctx context.Context) error {
 	if s.listener == nil {
 		if err := s.Listen(); err != nil {
@@ -156,8 +161,15 @@ func (s *Server) Run(ctx context.Context) error {
 	defer grace.Stop()
 	select {
 	case <-ended:
+		return nil
 	case <-grace.C:
-		cut()
+	}
+	cut()
+	s.cutSessions()
+	grace.Reset(lastWords)
+	select {
+	case <-ended:
+	case <-grace.C:
 		s.closeSessions()
 		<-ended
 	}
@@ -289,6 +301,14 @@ func (s *Server) stopSessions() {
 	s.stopping = true
 	for ses := range s.sessions {
 		ses.stop()
+	}
+}
+
+func (s *Server) cutSessions() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ses := range s.sessions {
+		ses.cut()
 	}
 }
 

@@ -185,7 +185,7 @@ func (s *session) pause() bool {
 func (s *session) lost(err error) {
 	switch {
 	case errors.Is(err, errStopping):
-		s.farewell(closing("3.2", "the server stops, please try again later"))
+		s.farewell(stops())
 	case errors.Is(err, errLineLength):
 		s.log.Info("closed", "client", s.client, "cause", "line too long")
 		s.hangUp(mail.Reply{Code: 500, Detail: "5.2", Text: "line too long"})

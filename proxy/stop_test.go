@@ -77,8 +77,9 @@ func TestStopCutsOff(t *testing.T) {
 		c.do("DATA", "354")
 		c.send("Subject: x\r\n")
 		g.stop()
+		c.expect("421 4.3.2")
+		c.expectClosed()
 		g.waitEnd()
-		c.noSuccess()
 		if n := len(g.store.messages()); n != 0 {
 			t.Errorf("%d messages kept", n)
 		}

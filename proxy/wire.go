@@ -42,7 +42,8 @@ type wire struct {
 
 	mu       sync.Mutex
 	waiting  bool // for a command
-	stopping bool
+	stopping bool // no more commands
+	over     bool // nothing more at all
 }
 
 func newWire(conn net.Conn, buffers *sync.Pool, l Limits) *wire {
@@ -83,15 +84,28 @@ func (w *wire) moveTo(buf []byte) {
 	w.buf = buf
 }
 
-// fill reads once, after the replies are out. There must be room.
+// fill reads once, after the replies are out, unless cut interrupts it. There
+// must be room.
 func (w *wire) fill(deadline time.Time) error {
 	if err := w.prepare(); err != nil {
 		return err
 	}
-	if err := w.raw.SetReadDeadline(deadline); err != nil {
-		return err
+	w.mu.Lock()
+	if w.over {
+		w.mu.Unlock()
+		return errStopping
 	}
-	return w.read()
+	err := w.raw.SetReadDeadline(deadline)
+	w.mu.Unlock()
+	if err == nil {
+		err = w.read()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over && errors.Is(err, os.ErrDeadlineExceeded) {
+		return errStopping
+	}
+	return err
 }
 
 // fillIdle is fill between two commands, when stop may interrupt it.
@@ -127,6 +141,14 @@ func (w *wire) stop() {
 	if w.waiting {
 		_ = w.raw.SetReadDeadline(time.Unix(1, 0)) // fails on a closed connection only
 	}
+}
+
+// cut makes every read return errStopping, now or the next time.
+func (w *wire) cut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopping, w.over = true, true
+	_ = w.raw.SetReadDeadline(time.Unix(1, 0)) // fails on a closed connection only
 }
 
 func (w *wire) prepare() error {
