@@ -118,7 +118,7 @@ func (q *Queue) retryNow(m *spool.Message) bool {
 			continue
 		}
 		if name, ok := q.deliverer.Route(m.Envelope.Recipients[i].Address); ok && q.dests[name] != nil {
-			q.resume(q.dests[name])
+			q.reopen(q.dests[name])
 			q.list(q.dests[name])
 		}
 	}

@@ -405,3 +405,35 @@ func TestDeleteAtTheLastMoment(t *testing.T) {
 		r.wantEmpty()
 	})
 }
+
+// Hold comes before expiry: who wants to look at a message finds it.
+func TestHoldBeforeExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.set("example.com", func(ctx context.Context, s seen) []mail.Outcome {
+			time.Sleep(time.Minute)
+			return deferAll(ctx, s)
+		})
+		r.start(func(c *Config) { c.MaxAge = 0 })
+		synctest.Wait()
+		id := r.send("alice@sender.example", "bob@example.com")
+		synctest.Wait()
+		if n, err := r.queue.Hold(t.Context(), "why", id); n != 1 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if m := r.message(id); m.Progress.State != spool.Hold {
+			t.Errorf("state %s", m.Progress.State)
+		}
+		if _, err := r.queue.Release(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		r.wantEmpty()
+		if n := len(r.bounces()); n != 1 {
+			t.Errorf("%d bounces, want 1", n)
+		}
+	})
+}

@@ -44,7 +44,7 @@ func (q *Queue) deliver(ctx context.Context, j job) {
 	}
 	p, err := q.part(it, d)
 	if err != nil {
-		q.log.Error("message can't be read", "id", it.id, "err", err)
+		q.log.Error("message can't be read", "id", it.id, "error", err)
 	}
 	var out []mail.Outcome
 	switch {
@@ -96,7 +96,7 @@ func (q *Queue) attempt(ctx context.Context, dest string, p part) (out []mail.Ou
 	id := p.msg.ID
 	defer func() {
 		if e := recover(); e != nil {
-			q.log.Error("delivery panicked", "id", id, "err", fmt.Sprint(e), "stack", string(debug.Stack()))
+			q.log.Error("delivery panicked", "id", id, "error", fmt.Sprint(e), "stack", string(debug.Stack()))
 			out, v = putOff(p.env, localError), silent
 		}
 	}()
@@ -105,7 +105,7 @@ func (q *Queue) attempt(ctx context.Context, dest string, p part) (out []mail.Ou
 	}
 	content, err := q.spool.Open(id)
 	if err != nil {
-		q.log.Error("content can't be read", "id", id, "err", err)
+		q.log.Error("content can't be read", "id", id, "error", err)
 		return putOff(p.env, localError), silent
 	}
 	defer content.Close()
@@ -125,7 +125,7 @@ func (q *Queue) attempt(ctx context.Context, dest string, p part) (out []mail.Ou
 	}
 	q.count(dest, out, took)
 	if err := q.step(stepDelivered); err != nil {
-		q.log.Error("after delivery", "id", id, "err", err)
+		q.log.Error("after delivery", "id", id, "error", err)
 	}
 	return out, judge(out, took)
 }
@@ -194,7 +194,7 @@ func (q *Queue) record(ctx context.Context, it *item, p part, out []mail.Outcome
 	}
 	if len(out) > 0 {
 		if err := q.save(it); err != nil {
-			q.log.Error("progress not recorded", "id", it.id, "err", err)
+			q.log.Error("progress not recorded", "id", it.id, "error", err)
 		}
 	}
 }

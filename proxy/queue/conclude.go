@@ -49,9 +49,9 @@ func (q *Queue) leave(it *item, w wish, wait time.Duration, done bool) bool {
 	it.phase = waiting
 	switch stuck := it.stuck; {
 	case stuck == nil:
-	case stuck.failures > 0:
+	case stuck.mode == paused || stuck.mode == probed:
 		q.waitFor(it, stuck)
-	default: // it came back while we wrote this down
+	default: // it came back while we wrote this down, or needs somebody to probe it
 		wait = min(wait, q.cfg.FirstPause)
 	}
 	it.stuck = nil
@@ -66,7 +66,7 @@ func (q *Queue) settle(ctx context.Context, it *item, w wish, why string) (wait 
 	if w == wishDelete {
 		return q.finish(it, "deleted")
 	}
-	if !complete(m) {
+	if w != wishHold && !complete(m) {
 		if maxAge := q.maxAge(m); expired(q.cfg, maxAge, q.now().Sub(m.Received), m.Attempts) {
 			q.expire(m)
 			it.unsaved = true
@@ -74,7 +74,7 @@ func (q *Queue) settle(ctx context.Context, it *item, w wish, why string) (wait 
 	}
 	if complete(m) {
 		if err := q.notify(ctx, it); err != nil {
-			q.log.Error("notification not recorded", "id", it.id, "err", err)
+			q.log.Error("notification not recorded", "id", it.id, "error", err)
 			return q.retryAfter(m), false
 		}
 		return q.finish(it, "done")
@@ -85,7 +85,7 @@ func (q *Queue) settle(ctx context.Context, it *item, w wish, why string) (wait 
 	if w == wishHold {
 		m.Progress.State, m.Progress.Reason = spool.Hold, why
 		if err := q.save(it); err != nil {
-			q.log.Error("hold not recorded", "id", it.id, "err", err)
+			q.log.Error("hold not recorded", "id", it.id, "error", err)
 			return q.retryAfter(m), false
 		}
 		q.log.Info("held", "id", it.id, "reason", why)
@@ -97,7 +97,7 @@ func (q *Queue) settle(ctx context.Context, it *item, w wish, why string) (wait 
 		m.Next = q.now()
 	}
 	if err := q.save(it); err != nil {
-		q.log.Error("progress not recorded", "id", it.id, "err", err)
+		q.log.Error("progress not recorded", "id", it.id, "error", err)
 	}
 	return wait, false
 }
@@ -106,7 +106,7 @@ func (q *Queue) settle(ctx context.Context, it *item, w wish, why string) (wait 
 // item stays and knows that only this is left to do.
 func (q *Queue) finish(it *item, why string) (wait time.Duration, done bool) {
 	if err := q.remove(it.id); err != nil {
-		q.log.Error("removal not recorded", "id", it.id, "err", err)
+		q.log.Error("removal not recorded", "id", it.id, "error", err)
 		it.unsaved = true
 		return q.retryAfter(it.msg), false
 	}

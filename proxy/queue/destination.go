@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"strings"
 	"time"
 
 	"gatepost/internal/mail"
@@ -8,24 +9,31 @@ import (
 
 // destination is one next hop, or group of them: the line of messages before it
 // and how it has been of late. All under q.mu.
-//
-// It is reachable while failures is 0. Otherwise it is paused until its timer
-// ends; then the next message that comes is the probe, and as long as that is
-// on its way the pause goes on for all others.
 type destination struct {
-	timer // end of the pause
+	timer // of paused and probing
 
 	name   string
 	line   fifo[*item]
 	active int  // deliveries on their way
 	window int  // how many there may be
-	listed bool // in q.open
+	listed bool // in q.lines
 
+	mode     mode
 	failures int        // to reach it, in a row
-	probing  bool       // the pause has ended; one message may go
 	reply    mail.Reply // the last failure
 	waits    map[*item]struct{}
 }
+
+// mode is whether messages go to a destination. From paused it comes back by
+// way of a probe.
+type mode int8
+
+const (
+	open    mode = iota // they do
+	paused              // none does, until the timer ends
+	probing             // the next one does, as a probe; the timer calls another should it not come
+	probed              // none does: the probe is on its way
+)
 
 const firstWindow = 5
 
@@ -43,22 +51,31 @@ func (q *Queue) destination(name string) *destination {
 // list puts d among those that a worker may take from, where it has work; q.mu
 // is held.
 func (q *Queue) list(d *destination) {
-	if d.listed || d.line.len() == 0 || d.failures == 0 && d.active >= d.window {
+	if d.listed || !d.hasWork() {
 		return
 	}
 	d.listed = true
-	q.open.push(d)
+	q.lines.push(d)
 	q.ready.Signal()
 }
 
+// hasWork tells whether take may be called. Where nothing goes there is work,
+// too: to put off those who come.
+func (d *destination) hasWork() bool {
+	return d.line.len() > 0 && (d.mode != open || d.active < d.window)
+}
+
 // take removes the first message from the line. try tells whether it may be
-// delivered; otherwise the destination is paused.
-func (d *destination) take() (it *item, try bool) {
+// delivered; q.mu is held.
+func (q *Queue) take(d *destination) (it *item, try bool) {
 	it = d.line.pop()
-	if d.failures > 0 && !d.probing {
+	switch d.mode {
+	case paused, probed:
 		return it, false
+	case probing:
+		d.mode = probed
+		q.unset(&d.timer)
 	}
-	d.probing = false
 	d.active++
 	return it, true
 }
@@ -86,7 +103,9 @@ func judge(out []mail.Outcome, took time.Duration) verdict {
 		case o.Status != mail.Deferred && o.Remote != "":
 			return useful
 		case o.Status != mail.Deferred:
-		case o.Remote == "" || o.Reply.Code == 421 || took >= hang:
+		case o.Remote == "" && !strings.HasPrefix(o.Reply.Detail, "3."):
+			gone++ // RFC 3463 3.4: X.3.X would be our own trouble
+		case o.Remote != "" && (o.Reply.Code == 421 || took >= hang):
 			gone++ // RFC 5321 4.2.3: 421 is about the service, never about the mail
 		}
 	}
@@ -107,25 +126,25 @@ func (q *Queue) ended(d *destination, v verdict, reply mail.Reply) {
 	switch v {
 	case useful:
 		d.window = min(d.window+1, q.cfg.MaxPerDestination)
-		q.resume(d)
+		q.reopen(d)
 		for it := range d.waits {
 			q.line(it)
 		}
 	case busy:
 		// Those who wait keep their own times: they would be put off, too.
 		d.window = max(d.window-1, 1)
-		q.resume(d)
+		q.reopen(d)
 	case refusing, unreachable:
 		reply.Text = truncate(reply.Text, longestReply/2)
 		d.reply = reply
 		d.window = min(firstWindow, q.cfg.MaxPerDestination)
 		// Of several attempts that fail together only the first one counts.
-		if d.failures == 0 || d.place < 0 && !d.probing {
+		if d.mode == open || d.mode == probed {
 			d.failures++
 			q.pause(d)
 		}
 	case silent:
-		if d.failures > 0 && d.place < 0 && !d.probing {
+		if d.mode == probed {
 			q.pause(d)
 		}
 	}
@@ -133,20 +152,23 @@ func (q *Queue) ended(d *destination, v verdict, reply mail.Reply) {
 	q.drop(d)
 }
 
-func (q *Queue) resume(d *destination) {
-	d.failures, d.probing = 0, false
+// reopen lets messages go to d; q.mu is held.
+func (q *Queue) reopen(d *destination) {
+	d.mode, d.failures = open, 0
 	q.unset(&d.timer)
 }
 
 func (q *Queue) pause(d *destination) {
+	d.mode = paused
 	q.set(&d.timer, q.elapsed()+jitter(backoff(q.cfg.FirstPause, q.cfg.MaxPause, d.failures)))
 }
 
 // probe ends a pause: one of those who wait for d may try; q.mu is held.
 func (q *Queue) probe(d *destination) {
-	d.probing = true
+	d.mode = probing
 	for it := range d.waits { // any one will do, and the map's order spreads it
 		q.line(it)
+		q.set(&d.timer, q.elapsed()+q.cfg.FirstPause) // it may be deleted on its way
 		return
 	}
 	q.drop(d)

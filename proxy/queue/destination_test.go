@@ -120,6 +120,29 @@ func TestUnreachableDestination(t *testing.T) {
 	})
 }
 
+// A server that says "going down" to everybody is left alone, too.
+func TestRefusingDestination(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.set("example.com", func(_ context.Context, s seen) []mail.Outcome {
+			return all(s, mail.Deferred, 421, "3.2", "too busy", remote(s.dest))
+		})
+		r.start(nil)
+		synctest.Wait()
+		for range 200 {
+			r.send("", "bob@example.com")
+		}
+		time.Sleep(time.Hour)
+		if n := len(r.next.attempts("example.com")); n > 30 {
+			t.Errorf("%d attempts in an hour", n)
+		}
+		r.next.set("example.com", nil)
+		time.Sleep(r.cfg.MaxRetry)
+		synctest.Wait()
+		r.wantEmpty()
+	})
+}
+
 // A message that makes the server close with 421 does not wait for its
 // destination: it would be the probe again and again.
 func TestPoisonedMessage(t *testing.T) {
@@ -184,6 +207,7 @@ func TestBusyRecipientIsNoPause(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
+	local := mail.Outcome{Reply: mail.Reply{Code: 451, Detail: "3.0"}}
 	o := func(s mail.Status, code int, remote string) mail.Outcome {
 		return mail.Outcome{Status: s, Reply: mail.Reply{Code: code}, Remote: remote}
 	}
@@ -202,6 +226,8 @@ func TestJudge(t *testing.T) {
 		{"421 in the middle", []mail.Outcome{o(mail.Delivered, 250, "mx"), o(mail.Deferred, 421, "mx")}, 0, useful},
 		{"some put off, then 421", []mail.Outcome{o(mail.Deferred, 452, "mx"), o(mail.Deferred, 421, "mx")}, 0, busy},
 		{"no connection", []mail.Outcome{o(mail.Deferred, 451, ""), o(mail.Deferred, 451, "")}, 0, unreachable},
+		{"trouble of our own", []mail.Outcome{local, local}, 0, silent},
+		{"zero outcome", make([]mail.Outcome, 1), 0, unreachable},
 		{"one refused by ourselves, no connection", []mail.Outcome{o(mail.Failed, 553, ""), o(mail.Deferred, 451, "")}, 0, silent},
 	}
 	for _, tt := range tests {
@@ -359,6 +385,90 @@ func TestNoRouteInBacklog(t *testing.T) {
 		m := r.message(id)
 		if m.Recipients[0].Status != mail.Failed || m.Recipients[0].Attempts != 1 || m.Recipients[1].Status != mail.Deferred {
 			t.Errorf("recipients: %+v", m.Recipients)
+		}
+	})
+}
+
+// A message that we can't deliver, because of what we are, is no reason to pause
+// the destination: it would be the probe again and again.
+func TestOwnTroubleIsNoPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.set("example.com", func(ctx context.Context, s seen) []mail.Outcome {
+			if s.rcpts[0] == "poison@example.com" {
+				return all(s, mail.Deferred, 451, "3.0", "internal error", "")
+			}
+			return accept(ctx, s)
+		})
+		r.start(nil)
+		synctest.Wait()
+		r.send("", "poison@example.com")
+		synctest.Wait()
+		r.send("", "bob@example.com")
+		synctest.Wait()
+		if n := len(r.left()); n != 1 {
+			t.Errorf("%d messages left", n)
+		}
+	})
+}
+
+// The one that was to probe is deleted on its way: another one is called.
+func TestProbeIsDeleted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.set("example.com", dead)
+		r.start(nil)
+		synctest.Wait()
+		for range 30 {
+			r.send("", "bob@example.com")
+		}
+		synctest.Wait()
+		r.next.set("example.com", nil)
+		q := r.queue
+		q.mu.Lock()
+		d := q.dests["example.com"]
+		q.unset(&d.timer)
+		q.probe(d) // as its timer would
+		chosen := q.due.pop()
+		chosen.phase = finished
+		delete(q.items, chosen.id)
+		q.mu.Unlock()
+		if err := r.spool.Remove(chosen.id); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(r.cfg.FirstPause)
+		synctest.Wait()
+		if n := len(r.left()); n != 0 {
+			t.Errorf("%d messages left", n)
+		}
+	})
+}
+
+// The pause ends while the only one who would wait for that is being put off: it
+// becomes the probe itself.
+func TestPauseEndsUnseen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.set("example.com", func(_ context.Context, s seen) []mail.Outcome {
+			return all(s, mail.Deferred, 421, "3.0", "going down", remote(s.dest))
+		})
+		var saves atomic.Int32
+		r.fail = func(step string) error {
+			if step == stepSaved && saves.Add(1) == 2 {
+				time.Sleep(r.cfg.FirstPause + time.Second)
+			}
+			return nil
+		}
+		r.start(nil)
+		synctest.Wait()
+		r.send("", "bob@example.com")
+		synctest.Wait()
+		r.next.set("example.com", nil)
+		id := r.send("", "carol@example.com")
+		time.Sleep(2*r.cfg.FirstPause + 2*time.Second)
+		synctest.Wait()
+		if _, err := r.spool.Get(id); err == nil {
+			t.Error("still waiting for a destination that nobody probes")
 		}
 	})
 }

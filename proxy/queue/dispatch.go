@@ -28,13 +28,13 @@ func (q *Queue) next() (j job, ok bool) {
 		if q.fresh.len()+q.due.len() > 0 {
 			return job{item: q.nextInLine()}, true
 		}
-		for q.open.len() > 0 {
-			d := q.open.pop()
+		for q.lines.len() > 0 {
+			d := q.lines.pop()
 			d.listed = false
-			if d.line.len() == 0 || d.failures == 0 && d.active >= d.window {
-				continue
+			if !d.hasWork() {
+				continue // its window shrank
 			}
-			it, try := d.take()
+			it, try := q.take(d)
 			q.list(d)
 			return job{item: it, dest: d, try: try}, true
 		}
@@ -135,7 +135,7 @@ func (q *Queue) unreadable(it *item, err error) {
 		q.forget(it) // deleted meanwhile
 		return
 	}
-	q.log.Error("message can't be read", "id", it.id, "err", err)
+	q.log.Error("message can't be read", "id", it.id, "error", err)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	it.hands--

@@ -94,7 +94,7 @@ func (q *Queue) sendReport(ctx context.Context, m *spool.Message, failed, relaye
 	r := report{id: id, hostname: q.hostname, now: now, msg: m, failed: failed, relayed: relayed, fullSize: q.cfg.DSNFullSize}
 	content, err := q.spool.Open(m.ID)
 	if err != nil {
-		q.log.Error("content can't be read, the bounce goes without it", "id", m.ID, "err", err)
+		q.log.Error("content can't be read, the bounce goes without it", "id", m.ID, "error", err)
 	} else {
 		defer content.Close()
 		r.content = content
@@ -120,7 +120,7 @@ func (q *Queue) sendReport(ctx context.Context, m *spool.Message, failed, relaye
 		return "", fmt.Errorf("queue: notification for %s: %w", m.ID, err)
 	}
 	if err := q.step(stepReported); err != nil {
-		q.log.Error("after the commit of a notification", "id", id, "err", err)
+		q.log.Error("after the commit of a notification", "id", id, "error", err)
 	}
 	q.Accepted(id)
 	return id, nil

@@ -81,7 +81,7 @@ type Queue struct {
 	fresh    fifo[*item]        // just accepted, to be grouped by destination
 	due      fifo[*item]        // the same, for what was tried before
 	turn     uint               // takes turns between the two
-	open     fifo[*destination] // those with work that may start
+	lines    fifo[*destination] // those with work
 	loaded   int                // items that hold their message
 	reported map[string]bool    // IDs of which a notification was in the spool at the start
 }
