@@ -2,6 +2,7 @@ package milter
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ type ClientConfig struct {
 	Socket         string
 	ConnectTimeout time.Duration // with the negotiation
 	CommandTimeout time.Duration // of one answer; progress renews it
+	ContentTimeout time.Duration // the same at the end of a message; 0: CommandTimeout
 	MaxEdits       int           // changes to one message
 	MaxEditBytes   int           // of all of them; a new body is most of it
 }
@@ -34,7 +36,7 @@ type ClientConfig struct {
 // DefaultClientConfig returns the defaults: Postfix's timeouts, and room for
 // any honest milter.
 func DefaultClientConfig() ClientConfig {
-	return ClientConfig{ConnectTimeout: 30 * time.Second, CommandTimeout: 30 * time.Second, MaxEdits: 1000, MaxEditBytes: 64 << 20}
+	return ClientConfig{ConnectTimeout: 30 * time.Second, CommandTimeout: 30 * time.Second, ContentTimeout: 5 * time.Minute, MaxEdits: 1000, MaxEditBytes: 64 << 20}
 }
 
 // ErrProtocol is wrapped when the child says what the protocol doesn't allow.
@@ -71,6 +73,8 @@ type Client struct {
 	in     wire.Reader
 	out    []byte
 	agreed wire.Negotiation
+
+	patience time.Duration // with the next answer
 }
 
 // Dial connects to a child and negotiates within the offer.
@@ -85,7 +89,7 @@ func Dial(ctx context.Context, cfg ClientConfig, offer wire.Negotiation) (*Clien
 	if err != nil {
 		return nil, fmt.Errorf("milter %s: %w", cfg.Socket, err)
 	}
-	c := &Client{cfg: cfg, conn: conn, buf: bufio.NewReaderSize(newQuickAck(conn), 4<<10)}
+	c := &Client{cfg: cfg, conn: conn, buf: bufio.NewReaderSize(newQuickAck(conn), 4<<10), patience: cfg.CommandTimeout}
 	c.in = wire.Reader{R: c.buf}
 	if err := c.negotiate(ctx, offer); err != nil {
 		conn.Close()
@@ -275,7 +279,7 @@ func (c *Client) roundTrip(ctx context.Context) (wire.Packet, error) {
 	if err := c.flush(ctx); err != nil {
 		return wire.Packet{}, err
 	}
-	stop := c.arm(ctx, c.conn.SetReadDeadline)
+	stop := c.arm(ctx, c.patience, c.conn.SetReadDeadline)
 	defer stop()
 	p, err := c.in.Next()
 	if err != nil {
@@ -291,7 +295,7 @@ func (c *Client) flush(ctx context.Context) error {
 	if len(c.out) == 0 {
 		return nil
 	}
-	stop := c.arm(ctx, c.conn.SetWriteDeadline)
+	stop := c.arm(ctx, c.cfg.CommandTimeout, c.conn.SetWriteDeadline)
 	defer stop()
 	_, err := c.conn.Write(c.out)
 	c.out = c.out[:0]
@@ -301,9 +305,9 @@ func (c *Client) flush(ctx context.Context) error {
 	return nil
 }
 
-// arm sets a deadline of one command timeout, and at once when ctx ends.
-func (c *Client) arm(ctx context.Context, set func(time.Time) error) (stop func() bool) {
-	_ = set(time.Now().Add(c.cfg.CommandTimeout))
+// arm sets a deadline, and one at once when ctx ends.
+func (c *Client) arm(ctx context.Context, wait time.Duration, set func(time.Time) error) (stop func() bool) {
+	_ = set(time.Now().Add(wait))
 	return context.AfterFunc(ctx, func() { _ = set(time.Unix(1, 0)) })
 }
 
@@ -358,6 +362,8 @@ func parseReplyCode(text string) (mail.Reply, error) {
 // End ends the message and returns the child's changes and its last word.
 func (c *Client) End(ctx context.Context) ([]Edit, Answer, error) {
 	c.out = wire.Append(c.out, byte(milter.CodeEOB))
+	c.patience = cmp.Or(c.cfg.ContentTimeout, c.cfg.CommandTimeout)
+	defer func() { c.patience = c.cfg.CommandTimeout }()
 	var edits []Edit
 	size := 0
 	for {

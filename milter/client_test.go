@@ -19,7 +19,7 @@ import (
 func clientFor(t *testing.T, socket string, offer wire.Negotiation) *Client {
 	t.Helper()
 	cfg := DefaultClientConfig()
-	cfg.Socket, cfg.CommandTimeout = socket, 5*time.Second
+	cfg.Socket, cfg.CommandTimeout, cfg.ContentTimeout = socket, 5*time.Second, 0
 	c, err := Dial(t.Context(), cfg, offer)
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +115,11 @@ func child(t *testing.T, negotiation []byte, answers ...[]byte) string {
 		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 		in := wire.Reader{R: c}
 		for _, a := range append([][]byte{negotiation}, answers...) {
-			if _, err := in.Next(); err != nil {
+			p, err := in.Next()
+			for err == nil && p.Code == byte(milter.CodeMacro) {
+				p, err = in.Next()
+			}
+			if err != nil {
 				return
 			}
 			if _, err := c.Write(a); err != nil {
