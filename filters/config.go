@@ -66,8 +66,11 @@ func (c Config) Validate() error {
 
 // withDefaults checks one step and fills in what it left out.
 func (s Step) withDefaults() (Step, error) {
-	if s.Name == "" || s.Filter == nil {
+	if s.Name == "" || (s.Filter == nil) == (s.Session == nil) {
 		return s, errors.New("a step without name or filter")
+	}
+	if s.Shadow && s.Modifies {
+		return s, fmt.Errorf("%s: a shadow that modifies", s.Name)
 	}
 	if err := s.OnError.Validate(); err != nil {
 		return s, fmt.Errorf("%s: %w", s.Name, err)

@@ -102,18 +102,7 @@ func withFailures(v mail.Verdict, failures []mail.Finding) mail.Verdict {
 			worst = fv
 		}
 	}
-	v.Recipients = slices.Clone(v.Recipients)
-	worsened := false
-	for i, r := range v.Recipients {
-		v.Recipients[i] = stronger(r, worst)
-		worsened = worsened || worst.Action > r.Action
-	}
-	if worsened && worst.Action == mail.TempFail {
-		// There is one answer for all. 451 makes the client offer the message
-		// to every recipient again; any other would lose those that failed.
-		return worst
-	}
-	return stronger(v, worst)
+	return strengthen(v, worst)
 }
 
 // stronger returns v, or v with the answer of worst where that is stronger. The

@@ -12,7 +12,8 @@ import (
 
 // judge asks the filters of one stage and the policy. It answers whatever
 // happens.
-func (m *Multiplexer) judge(ctx context.Context, stage mail.Stage, tx *mail.Transaction, rcpt *mail.Path) (v mail.Verdict) {
+func (s *handler) judge(ctx context.Context, stage mail.Stage, tx *mail.Transaction, rcpt *mail.Path) (v mail.Verdict) {
+	m := s.m
 	defer func() {
 		if p := recover(); p != nil {
 			m.log.ErrorContext(ctx, "judging panicked", "panic", fmt.Sprint(p), "stage", stage.String(), "stack", string(debug.Stack()))
@@ -22,14 +23,28 @@ func (m *Multiplexer) judge(ctx context.Context, stage mail.Stage, tx *mail.Tran
 	ctx, cancel := context.WithTimeoutCause(ctx, m.cfg.Deadline, errTimeout)
 	defer cancel()
 	h := m.newHearing(stage, tx, rcpt)
+	h.seats = s.seats
 	defer h.body.end()
+	if h.refusedAlready() {
+		return h.verdict()
+	}
 	for _, g := range m.stages[stage] {
 		if h.ask(ctx, g) {
 			break
 		}
 	}
-	tx.Findings = h.tx.Findings
-	return h.verdict()
+	v = h.verdict()
+	tx.Findings = append(h.tx.Findings, h.shadows.end(m.steps)...)
+	return v
+}
+
+// refusedAlready reports whether the policy refuses before the filters with a
+// session are told: they are to hear only of what an MTA would tell them.
+func (h *hearing) refusedAlready() bool {
+	if h.tx.Stage == mail.StageMessage || !slices.ContainsFunc(h.m.stages[h.tx.Stage], group.hasSession) {
+		return false
+	}
+	return h.m.policy.Decide(h.forPolicy(h.tx.Findings), h.rcpt).Action >= mail.TempFail
 }
 
 // hearing is one stage of one transaction while it is judged.
@@ -41,6 +56,9 @@ type hearing struct {
 	body     lease
 	ledger   *ledger // nil before the message
 	failures []mail.Finding
+	vote     Vote // the strongest; of equal ones that of the first step
+	seats    seats
+	shadows  shadows
 }
 
 // newHearing takes a copy of what filters will see: a filter that ignores its
@@ -88,15 +106,25 @@ func (h *hearing) ask(ctx context.Context, g group) (enough bool) {
 		outcome
 	}
 	answers := make(chan answer, len(g))
+	heard := make([]*outcome, len(g))
+	waiting := 0
 	for i, s := range g {
 		tx := *h.tx // each has its own
-		h.m.checks.start(s.Name, func() {
-			report, err := s.ask(ctx, &tx)
-			answers <- answer{i, outcome{report, err}}
-		})
+		f, known := h.filter(s, &tx)
+		switch {
+		case known != nil:
+			heard[i] = known
+		case s.Shadow:
+			h.shadows.start(ctx, s, f, &tx)
+		default:
+			waiting++
+			h.m.checks.start(s.Name, func() {
+				report, err := s.ask(ctx, f, &tx)
+				answers <- answer{i, outcome{report, err}}
+			})
+		}
 	}
-	heard := make([]*outcome, len(g))
-	for range g {
+	for range waiting {
 		a := <-answers
 		heard[a.at] = &a.outcome
 		if enough = h.enough(g, heard); enough {
@@ -104,7 +132,37 @@ func (h *hearing) ask(ctx context.Context, g group) (enough bool) {
 		}
 	}
 	h.take(g, heard)
-	return enough
+	return enough || h.decided()
+}
+
+// filter returns whom to ask, or what is known without asking: that a session's
+// checker has nothing to do here, or is out of this message.
+func (h *hearing) filter(s *step, tx *mail.Transaction) (Filter, *outcome) {
+	if s.Session == nil {
+		return s.Filter, nil
+	}
+	seat := h.seats.of(s)
+	checker := seat.take()
+	switch {
+	case !checker.Wants(tx):
+		return nil, new(outcome)
+	case seat.failed != nil:
+		return nil, &outcome{err: seat.failed}
+	}
+	return checker, nil
+}
+
+// decided reports whether a vote makes it needless to ask the steps behind.
+// They are then told nothing, as an MTA does: a recipient that one refuses is
+// not offered to the next.
+func (h *hearing) decided() bool {
+	switch h.tx.Stage {
+	case mail.StageMessage:
+		return h.vote.Action == mail.Reject && h.m.cfg.Collect != CollectAll
+	case mail.StageRcpt:
+		return withFailures(h.vote.verdict(), h.failures).Action >= mail.TempFail
+	}
+	return h.vote.Action >= mail.TempFail
 }
 
 // enough reports whether the verdict is certain with what was heard so far.
@@ -136,14 +194,22 @@ func (h *hearing) findings(g group, heard []*outcome) []mail.Finding {
 // take makes what was heard part of the hearing.
 func (h *hearing) take(g group, heard []*outcome) {
 	for _, f := range h.findings(g, heard) {
-		h.tx.Findings = append(h.tx.Findings, f)
-		if f.Name == mail.FindingFailed {
+		failed := f.Name == mail.FindingFailed
+		if failed {
 			h.failures = append(h.failures, f)
 		}
+		if !failed || !slices.Contains(h.tx.Findings, f) { // at every stage of a message it is the same failure
+			h.tx.Findings = append(h.tx.Findings, f)
+		}
 	}
-	for _, o := range heard {
-		if o != nil {
-			h.apply(o.report.Edits)
+	for i, o := range heard {
+		if o == nil {
+			continue
+		}
+		h.apply(o.report.Edits)
+		h.vote = h.vote.stronger(o.report.Vote)
+		if o.err != nil && g[i].Session != nil {
+			h.seats.of(g[i]).failed = o.err
 		}
 	}
 }
@@ -164,12 +230,13 @@ func (h *hearing) forPolicy(findings []mail.Finding) *mail.Transaction {
 	return &tx
 }
 
-// verdict merges the policy's answer and the failures.
+// verdict merges the policy's answer, the votes and the failures. Where the
+// policy is certain, neither of these counts: they may not have been waited for.
 func (h *hearing) verdict() mail.Verdict {
 	v := h.m.policy.Decide(h.forPolicy(h.tx.Findings), h.rcpt)
-	settled := h.tx.Stage == mail.StageMessage && len(h.failures) > 0 && h.settled(h.tx.Findings)
-	if !settled {
-		v = withFailures(v, h.failures)
+	open := len(h.failures) > 0 || h.vote.Action > mail.Continue
+	if open && !(h.tx.Stage == mail.StageMessage && h.settled(h.tx.Findings)) {
+		v = withFailures(strengthen(v, h.vote.verdict()), h.failures)
 	}
 	if h.ledger == nil {
 		return v

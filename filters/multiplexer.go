@@ -24,8 +24,12 @@ type Multiplexer struct {
 }
 
 // group is steps that run side by side: neighbours that don't modify, or one
-// that does.
+// that does. A shadow in it is not waited for.
 type group []*step
+
+func (g group) hasSession() bool {
+	return slices.ContainsFunc(g, func(s *step) bool { return s.Session != nil && !s.Shadow })
+}
 
 // New checks the configuration. It does no I/O and starts nothing. observer may
 // be nil.
@@ -65,7 +69,9 @@ func New(cfg Config, steps []Step, policy Policy, observer Observer, log *slog.L
 	return m, nil
 }
 
-// groups arranges the steps that want to be asked at stage.
+// groups arranges the steps that want to be asked at stage. At StageRcpt those
+// with a session come one after the other: a recipient that one of them refuses
+// is not offered to the next.
 func (m *Multiplexer) groups(stage mail.Stage) []group {
 	var groups []group
 	beside := false // the last group may take another step
@@ -73,25 +79,26 @@ func (m *Multiplexer) groups(stage mail.Stage) []group {
 		if !slices.Contains(s.Stages, stage) {
 			continue
 		}
-		if beside && !s.Modifies {
+		alone := s.Modifies || s.Session != nil && stage == mail.StageRcpt && !s.Shadow
+		if beside && !alone {
 			groups[len(groups)-1] = append(groups[len(groups)-1], s)
 			continue
 		}
 		groups = append(groups, group{s})
-		beside = !s.Modifies
+		beside = !alone
 	}
 	return groups
 }
 
 // Handler returns a handler for one connection.
-func (m *Multiplexer) Handler() mail.Handler { return &handler{m: m} }
+func (m *Multiplexer) Handler() mail.Handler { return &handler{m: m, seats: make(seats)} }
 
 // Run asks the filters that are down whether they are back, until ctx ends.
 func (m *Multiplexer) Run(ctx context.Context) error {
 	var probes sync.WaitGroup
 	for _, s := range m.steps {
 		s.observer.FilterUp(s.Name, s.breaker.up())
-		if p, ok := s.Filter.(Pinger); ok {
+		if p, ok := s.pinger(); ok {
 			probes.Go(func() { s.probe(ctx, p) })
 		}
 	}
@@ -120,9 +127,14 @@ func (m *Multiplexer) onError(s *step, tx *mail.Transaction) OnError {
 
 // refusal is the answer at connect while a filter is down without which the
 // operator wants no mail at all.
-func (m *Multiplexer) refusal(tx *mail.Transaction) (mail.Verdict, bool) {
-	for _, s := range m.steps {
-		if m.onError(s, tx) == Refuse && !s.breaker.admits() {
+func (h *handler) refusal(tx *mail.Transaction) (mail.Verdict, bool) {
+	view := *tx
+	view.Stage = mail.StageConnect
+	for _, s := range h.m.steps {
+		if s.Shadow || h.m.onError(s, tx) != Refuse || s.breaker.admits() {
+			continue
+		}
+		if s.Session == nil || h.seats.of(s).take().Wants(&view) {
 			return refused(s.Name), true
 		}
 	}

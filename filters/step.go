@@ -26,16 +26,16 @@ type step struct {
 
 // ask makes one check with all that guards it: breaker, turn, timeout, panic.
 // It always returns soon after ctx ends.
-func (s *step) ask(ctx context.Context, tx *mail.Transaction) (Report, error) {
+func (s *step) ask(ctx context.Context, f Filter, tx *mail.Transaction) (Report, error) {
 	start := time.Now()
-	report, err := s.check(ctx, tx)
+	report, err := s.check(ctx, f, tx)
 	took := time.Since(start)
 	result := resultOf(err)
 	if result != ResultPanic && errors.Is(ctx.Err(), context.Canceled) {
 		result = ResultCancelled // whatever it says now, it was told to stop
 	}
 	s.observer.Filter(s.Name, result, took)
-	s.record(result, err)
+	s.record(result, err, s.Session == nil || tx.Stage == mail.StageMessage)
 	if err != nil && result != ResultCancelled && result != ResultDown {
 		s.logFailure(ctx, err, took)
 	}
@@ -43,9 +43,16 @@ func (s *step) ask(ctx context.Context, tx *mail.Transaction) (Report, error) {
 }
 
 // record tells the breaker. Waiting in vain for a turn is not the filter's
-// fault.
-func (s *step) record(result string, err error) {
+// fault. A check before the end of a message says little for a filter that may
+// hang there.
+func (s *step) record(result string, err error, whole bool) {
 	if result == ResultCancelled || result == ResultDown || errors.Is(err, errNoTurn) {
+		return
+	}
+	if err == nil && !whole {
+		if s.breaker.probed(true) {
+			s.changed(nil)
+		}
 		return
 	}
 	if s.breaker.leave(err == nil) {
@@ -81,7 +88,7 @@ type outcome struct {
 
 // check waits for a turn and runs the filter. One that ignores its context is
 // left behind, and keeps its turn until it ends.
-func (s *step) check(ctx context.Context, tx *mail.Transaction) (Report, error) {
+func (s *step) check(ctx context.Context, f Filter, tx *mail.Transaction) (Report, error) {
 	tripped, ok := s.breaker.enter()
 	if !ok {
 		return Report{}, errDown
@@ -98,7 +105,7 @@ func (s *step) check(ctx context.Context, tx *mail.Transaction) (Report, error) 
 	done := make(chan outcome, 1)
 	s.checks.start(s.Name, func() {
 		defer func() { <-s.turns }()
-		done <- s.run(ctx, tx)
+		done <- s.run(ctx, f, tx)
 	})
 	select {
 	case o := <-done:
@@ -109,13 +116,13 @@ func (s *step) check(ctx context.Context, tx *mail.Transaction) (Report, error) 
 }
 
 // run calls the filter and turns a panic into an error.
-func (s *step) run(ctx context.Context, tx *mail.Transaction) (o outcome) {
+func (s *step) run(ctx context.Context, f Filter, tx *mail.Transaction) (o outcome) {
 	defer func() {
 		if p := recover(); p != nil {
 			o = outcome{err: &panicError{value: p, stack: debug.Stack()}}
 		}
 	}()
-	report, err := s.Filter.Check(ctx, tx)
+	report, err := f.Check(ctx, tx)
 	switch {
 	case err != nil:
 		return outcome{err: err}
@@ -126,6 +133,16 @@ func (s *step) run(ctx context.Context, tx *mail.Transaction) (o outcome) {
 		return outcome{err: errNoRights}
 	}
 	return outcome{report: report}
+}
+
+// pinger is the filter, if it can be asked whether it is there.
+func (s *step) pinger() (Pinger, bool) {
+	if s.Session != nil {
+		p, ok := s.Session.(Pinger)
+		return p, ok
+	}
+	p, ok := s.Filter.(Pinger)
+	return p, ok
 }
 
 // probe asks a filter that is down whether it is back, until ctx ends.
