@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -36,6 +37,7 @@ type gateway struct {
 	forward *forward.Forwarder
 	queue   *queue.Queue
 	judges  generations
+	bare    generations     // rules without filters, before the handlers of listeners
 	servers []*proxy.Server // one for each listener of boot
 	milters []*milter.Server
 	public  *console.Public // nil: there is none
@@ -53,7 +55,7 @@ type gateway struct {
 // locks and reads: close gives it back.
 func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (g *gateway, err error) {
 	g = &gateway{boot: cfg, log: log, level: level, metrics: metrics.New(thisBuild().Version), started: time.Now()}
-	g.judges.log = log
+	g.judges.log, g.bare.log = log, log
 	fail, err := failpoint()
 	if err != nil {
 		return nil, err
@@ -91,8 +93,12 @@ func (g *gateway) assembleListeners(cfg *config.Config) error {
 		return err
 	}
 	for _, l := range cfg.Listeners {
+		handlers, err := g.handlers(l)
+		if err != nil {
+			return fmt.Errorf("listener %s: %w", l.Name, err)
+		}
 		s, err := proxy.New(l.Config, proxy.Deps{
-			NewHandler: g.judges.handler, Spool: g.spool, Queue: g.queue, Resolver: resolver, Stats: g.metrics, Log: g.log,
+			NewHandler: handlers, Spool: g.spool, Queue: g.queue, Resolver: resolver, Stats: g.metrics, Log: g.log,
 		})
 		if err != nil {
 			return err
@@ -149,6 +155,28 @@ func newJudge(cfg *config.Config, routed func(mail.Address) bool, observer filte
 	return &ruled{m, decides(cfg, steps)}, err
 }
 
+// newJudges makes a generation: the filters with the rules over them, and the
+// rules alone where a listener has a handler.
+func (g *gateway) newJudges(cfg *config.Config) (judge, bare *ruled, err error) {
+	if judge, err = newJudge(cfg, g.routed, g.metrics, g.log); err != nil {
+		return nil, nil, err
+	}
+	if slices.ContainsFunc(g.boot.Listeners, func(l config.Listener) bool { return l.Handler != "" }) {
+		alone := *cfg
+		alone.Filters = nil
+		bare, err = newJudge(&alone, g.routed, g.metrics, g.log)
+	}
+	return judge, bare, err
+}
+
+// renew puts a generation in place.
+func (g *gateway) renew(judge, bare *ruled) {
+	g.judges.replace(judge)
+	if bare != nil {
+		g.bare.replace(bare)
+	}
+}
+
 // ruled is a multiplexer that knows when it may have an opinion.
 type ruled struct {
 	*filters.Multiplexer
@@ -198,7 +226,7 @@ func (g *gateway) routed(a mail.Address) bool {
 
 // listen opens all sockets, the one that leaves a file behind last, and makes the first generation of filters.
 func (g *gateway) listen() error {
-	judge, err := newJudge(g.boot, g.routed, g.metrics, g.log)
+	judge, bare, err := g.newJudges(g.boot)
 	if err != nil {
 		return err
 	}
@@ -220,7 +248,7 @@ func (g *gateway) listen() error {
 	if err := g.control.Listen(); err != nil {
 		return err
 	}
-	g.judges.replace(judge)
+	g.renew(judge, bare)
 	g.noteReload(true)
 	return nil
 }
@@ -255,6 +283,7 @@ func (g *gateway) run(ctx context.Context) error {
 	g.log.Info("draining")
 	accept.stop()
 	g.judges.close()
+	g.bare.close()
 	delivery.stop()
 	disk.stop()
 	faces.stop()

@@ -89,11 +89,13 @@ func (g *generations) leave(from *generation) func() {
 	}
 }
 
-// close ends the current generation and waits for all. The sessions must have
+// close ends the current generation, if there is one, and waits for all. The sessions must have
 // ended.
 func (g *generations) close() {
 	g.mu.Lock()
-	g.current.stop()
+	if g.current != nil {
+		g.current.stop()
+	}
 	g.mu.Unlock()
 	g.running.Wait()
 }

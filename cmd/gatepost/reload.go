@@ -50,14 +50,14 @@ func (g *gateway) noteReload(ok bool) {
 // take puts a new configuration in place. What can fail comes first; the
 // certificates, which config.Load has tried, come last.
 func (g *gateway) take(cfg *config.Config) error {
-	judge, err := newJudge(cfg, g.routed, g.metrics, g.log)
+	judge, bare, err := g.newJudges(cfg)
 	if err != nil {
 		return err
 	}
 	if err := g.forward.Update(cfg.Forward); err != nil {
 		return err
 	}
-	g.judges.replace(judge)
+	g.renew(judge, bare)
 	g.level.Set(cfg.Log.Level)
 	var errs []error
 	for i, old := range g.boot.Listeners {
@@ -97,6 +97,7 @@ func needRestart(old, fresh *config.Config) []string {
 		changed("listener."+l.Name, !there)
 		changed("listener."+l.Name+".address", there && now.Address != l.Address)
 		changed("listener."+l.Name+".role", there && now.Role != l.Role)
+		changed("listener."+l.Name+".handler", there && (now.Handler != l.Handler || now.HandlerOnError != l.HandlerOnError))
 	}
 	for _, l := range fresh.Listeners {
 		_, added := names[l.Name]

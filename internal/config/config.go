@@ -55,6 +55,12 @@ type Listener struct {
 	proxy.Config
 	// OnError replaces that of all filters; "": theirs stands.
 	OnError filters.OnError `toml:"on_error"`
+	// Handler is the socket of a milter that judges the content in the place
+	// of the filters, in any spelling of [milter.NAME] socket. "": the filters
+	// do. Who may relay, and the access map, are asked here in any case.
+	Handler string `toml:"handler"`
+	// HandlerOnError is what its failure means: tempfail (default) or continue.
+	HandlerOnError milter.OnError `toml:"handler_on_error"`
 }
 
 // Filter is a section [filter.NAME]. One of the pointers is set.

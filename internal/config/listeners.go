@@ -39,6 +39,18 @@ func (c *Config) checkListener(top table, s named, l *Listener) {
 		s.child("address").missing(`address = "0.0.0.0:25"`)
 		l.Address = "127.0.0.1:0" // so that the rest can be checked
 	}
+	if l.Handler == "" {
+		if s.has("handler_on_error") {
+			s.child("handler_on_error").problem("there is no handler", `write handler = "unix:/path/of/a/milter.socket", or remove the key`)
+		}
+	} else {
+		if _, _, err := milter.ParseSocket(l.Handler); err != nil {
+			s.child("handler").problem(strings.TrimPrefix(err.Error(), "socket: "), "")
+		}
+		if s.has("on_error") {
+			s.child("on_error").problem("this listener asks its handler, not the filters", "write handler_on_error, or remove the key")
+		}
+	}
 	own, common := split(l.Config.Validate()), []string(nil)
 	for i := len(own) - 1; i >= 0; i-- {
 		key, isLimit := strings.CutPrefix(own[i], "listener "+l.Name+": limits.")
