@@ -14,6 +14,14 @@ import (
 	"strings"
 )
 
+// MilterMTA is a mail server that asks milters.
+type MilterMTA interface {
+	Address() string    // host:port
+	Address6() string   // the same port on ::1; "" where there is no IPv6
+	Held() (int, error) // messages in the quarantine
+	ReleaseAll() error  // delivers them
+}
+
 // MilterPostfix is a Postfix that passes its mail on instead of delivering it,
 // and asks milters about it. A client on loopback may say with XCLIENT who it is.
 type MilterPostfix struct {
@@ -105,6 +113,24 @@ func (p *MilterPostfix) Queue() ([]Queued, error) {
 		}
 		all = append(all, q)
 	}
+}
+
+// Address is host:port.
+func (p *MilterPostfix) Address() string { return p.Addr }
+
+// Address6 is the same port on ::1, "" where there is no IPv6.
+func (p *MilterPostfix) Address6() string { return p.Addr6 }
+
+// Held counts the messages in the hold queue.
+func (p *MilterPostfix) Held() (int, error) {
+	all, err := p.Queue()
+	n := 0
+	for _, q := range all {
+		if q.Queue == "hold" {
+			n++
+		}
+	}
+	return n, err
 }
 
 // ReleaseAll takes all messages out of the hold queue.

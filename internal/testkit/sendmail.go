@@ -58,6 +58,18 @@ func (s *Sendmail) Log() string {
 	return s.process.Log() + string(b)
 }
 
+// Address is host:port.
+func (s *Sendmail) Address() string { return s.Addr }
+
+// Address6 is the same port on ::1, "" where there is no IPv6.
+func (s *Sendmail) Address6() string { return s.Addr6 }
+
+// Held counts the messages in the quarantine.
+func (s *Sendmail) Held() (int, error) {
+	reasons, err := s.Quarantined()
+	return len(reasons), err
+}
+
 // Quarantined returns the reasons of the messages that wait in the quarantine
 // (queue files hf*, line q).
 func (s *Sendmail) Quarantined() ([]string, error) {
@@ -84,7 +96,7 @@ func (s *Sendmail) Quarantined() ([]string, error) {
 // ReleaseAll takes all messages out of the quarantine and delivers them.
 func (s *Sendmail) ReleaseAll() error {
 	for _, args := range [][]string{{"-qQ", "-Q"}, {"-q"}} {
-		cmd := exec.Command(s.program(), append([]string{"-C", s.file("sendmail.cf")}, args...)...)
+		cmd := exec.Command("unshare", s.command(args...)...)
 		cmd.Env = append(os.Environ(), s.env...)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("testkit: sendmail %v: %w\n%s", args, err, out)
@@ -93,7 +105,13 @@ func (s *Sendmail) ReleaseAll() error {
 	return nil
 }
 
-func (s *Sendmail) program() string         { return filepath.Join(s.root, "usr/libexec/sendmail/sendmail") }
+// command is the arguments of unshare that run sendmail under a host name with a
+// dot: without one it waits a minute for a better one.
+func (s *Sendmail) command(args ...string) []string {
+	program := filepath.Join(s.root, "usr/libexec/sendmail/sendmail")
+	return append([]string{"--uts", "sh", "-c", `hostname sm.test && exec "$0" "$@"`, program, "-C", s.file("sendmail.cf")}, args...)
+}
+
 func (s *Sendmail) file(name string) string { return filepath.Join(s.dir, name) }
 
 func (s *Sendmail) prepare() error {
@@ -126,10 +144,7 @@ func (s *Sendmail) prepare() error {
 	if err := s.writeConfig(addr); err != nil {
 		return err
 	}
-	// A host name without a dot, and sendmail waits a minute for a better one.
-	s.process = process{path: "unshare", env: s.env, log: s.file("log"), args: []string{
-		"--uts", "sh", "-c", `hostname sm.test && exec "$0" "$@"`, s.program(), "-C", s.file("sendmail.cf"), "-X", s.file("traffic"), "-bD", "-q1m",
-	}}
+	s.process = process{path: "unshare", env: s.env, log: s.file("log"), args: s.command("-X", s.file("traffic"), "-bD", "-q1m")}
 	s.Addr = addr
 	return nil
 }
