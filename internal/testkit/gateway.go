@@ -139,7 +139,7 @@ func (g *Gateway) Start() error {
 	if err := g.WriteConfig(); err != nil {
 		return err
 	}
-	g.path, g.args, g.env = g.Binary, []string{"serve", "-c", g.File}, g.Env
+	g.path, g.args, g.env = g.Binary, []string{"serve", "-c", g.File}, g.environment()
 	g.log = filepath.Join(g.Dir, "log")
 	return g.start(func() error { return listens(g.Addr) })
 }
@@ -167,6 +167,29 @@ func (g *Gateway) Signal(sig syscall.Signal) error { return g.signal(sig) }
 // Exited reports whether the gateway ended within that time.
 func (g *Gateway) Exited(within time.Duration) bool { return g.wait(within) }
 
+// environment is what the binary gets beside ours. One with the race detector
+// would wait a second at its end.
+func (g *Gateway) environment() []string {
+	return append([]string{"GORACE=atexit_sleep_ms=0"}, g.Env...)
+}
+
+// Faults reports data races and panics that are in the log.
+func (g *Gateway) Faults() error {
+	log := g.Log()
+	for _, mark := range []string{"WARNING: DATA RACE", "panic"} {
+		if i := strings.Index(log, mark); i >= 0 {
+			return fmt.Errorf("testkit: gateway: %s\n%s", mark, around(log, i))
+		}
+	}
+	return nil
+}
+
+// around is a piece of the log around a place.
+func around(log string, i int) string {
+	begin := strings.LastIndexByte(log[:i], '\n') + 1
+	return log[begin:min(len(log), begin+4000)]
+}
+
 // CLIResult is what a command said.
 type CLIResult struct {
 	Stdout, Stderr string
@@ -183,7 +206,7 @@ func (g *Gateway) RunInput(stdin io.Reader, args ...string) (CLIResult, error) {
 	var out, errOut bytes.Buffer
 	cmd := exec.Command(g.Binary, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &errOut
-	cmd.Env = append(os.Environ(), g.Env...)
+	cmd.Env = append(os.Environ(), g.environment()...)
 	err := cmd.Start()
 	if err != nil {
 		return CLIResult{}, fmt.Errorf("testkit: gateway: %w", err)

@@ -14,6 +14,7 @@ type T interface {
 	Helper()
 	Name() string
 	Logf(format string, args ...any)
+	Errorf(format string, args ...any)
 	Fatalf(format string, args ...any)
 	Skipf(format string, args ...any)
 	Cleanup(func())
@@ -44,11 +45,17 @@ func Up[S Server](t T, s S) S {
 }
 
 // Watch stops s after the test, if it runs then, and shows its log when the
-// test failed.
+// test failed. That it does not end well, or has something to hide, fails the
+// test.
 func Watch(t T, s Server) {
 	t.Cleanup(func() {
 		if err := s.Stop(); err != nil {
-			t.Logf("stop %T: %v", s, err)
+			t.Errorf("stop %T: %v", s, err)
+		}
+		if h, ok := s.(interface{ Faults() error }); ok {
+			if err := h.Faults(); err != nil {
+				t.Errorf("%v", err)
+			}
 		}
 		if t.Failed() {
 			t.Logf("log of %T:\n%s", s, tail(s.Log(), 60))
