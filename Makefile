@@ -3,6 +3,7 @@
 # make check   the same without installing; what is missing is skipped
 # make build   bin/gatepost
 # make bench   against Postfix, in one run (root, Debian's postfix)
+# make bench-milter   what a milter costs Postfix: none, Gatepost, go-milter
 # make fuzz    every fuzz target for FUZZTIME
 # make clean
 
@@ -14,9 +15,10 @@ export GOFLAGS := -mod=readonly -buildvcs=$(VCS)
 FUZZTIME ?= 10s
 
 SCANNERS := clamav-daemon spamassassin spamd
-PACKAGES := ca-certificates gcc libc6-dev postfix spamc $(SCANNERS)
+# sendmail is unpacked by the tests themselves, into the user's cache: Debian has room for one MTA.
+PACKAGES := ca-certificates gcc libc6-dev libmilter-dev m4 miltertest opendkim opendkim-tools postfix spamc $(SCANNERS)
 
-.PHONY: run test check build bench fuzz clean
+.PHONY: run test check build bench bench-milter fuzz clean
 
 run: build
 	@go build -o bin/tryout ./examples/tryout
@@ -41,6 +43,9 @@ build:
 
 bench: build
 	go run ./integration/bench -binary bin/gatepost
+
+bench-milter: build
+	go run ./integration/milterbench -binary bin/gatepost
 
 fuzz:
 	@set -e; for pkg in $$(go list ./...); do \

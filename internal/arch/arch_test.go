@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	"proxy/forward":        {"internal/mail"},
 	"filters":              {"internal/mail"},
 	"filters/*":            {"internal/mail", "internal/mime", "filters", "internal/dns", "internal/state"},
-	"filters/child":        {"internal/mail", "internal/mime", "filters", "internal/dns", "internal/state", "milter"},
+	"filters/child":        {"internal/mail", "internal/mime", "filters", "internal/dns", "internal/state", "milter", "milter/wire"},
 	"rules":                {"internal/mail"},
 	"internal/state":       nil,
 	"internal/history":     {"internal/mail"},
@@ -38,13 +38,17 @@ var mayImport = map[string][]string{
 	"internal/dns":         {"internal/mail"},
 	"internal/dns/dnstest": {"internal/dns"},
 	"internal/console":     {"internal/mail", "proxy/spool", "internal/history"},
-	"internal/config":      {"internal/mail", "proxy", "proxy/spool", "proxy/queue", "proxy/forward", "filters", "filters/clamav", "filters/spamassassin", "rules", "internal/console", "internal/maillog", "milter"},
+	"internal/config":      {"internal/mail", "proxy", "proxy/spool", "proxy/queue", "proxy/forward", "filters", "filters/clamav", "filters/spamassassin", "filters/child", "rules", "internal/console", "internal/maillog", "milter"},
 	"internal/testkit":     nil,
 	"internal/arch":        nil,
 	"cmd/gatepost":         {"*"},
 	"integration":          {"internal/testkit"},
-	"integration/bench":    nil,
-	"examples/tryout":      {"internal/testkit"},
+	"integration/bench":    {"integration/bench/measure"},
+
+	"integration/bench/measure": nil,
+	"integration/milterbench":   {"integration/bench/measure"},
+
+	"examples/tryout": {"internal/testkit"},
 }
 
 // onlyImportedBy keeps a package for those who may know it.

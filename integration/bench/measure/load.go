@@ -1,4 +1,4 @@
-package main
+package measure
 
 import (
 	"bufio"
@@ -32,7 +32,7 @@ func message(n int) []byte {
 
 // send passes n messages over conns connections at a time and waits until the
 // sink has all of them.
-func send(ctx context.Context, t target, s *sink, body []byte, n, conns int, keep bool) (result, error) {
+func send(ctx context.Context, t Target, s *sink, body []byte, n, conns int, keep bool) (result, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	var (
@@ -42,11 +42,11 @@ func send(ctx context.Context, t target, s *sink, body []byte, n, conns int, kee
 	)
 	left.Store(int64(n))
 	times := make([][]time.Duration, conns)
-	goal, cpu, start := s.messages.Load()+int64(n), t.cpu(), time.Now()
+	goal, cpu, start := s.messages.Load()+int64(n), t.CPU(), time.Now()
 	for i := range conns {
 		wg.Go(func() {
 			for left.Load() > 0 {
-				if err := session(ctx, t.addr(), body, &left, keep, &times[i]); err != nil {
+				if err := session(ctx, t.Addr(), body, &left, keep, &times[i]); err != nil {
 					first.CompareAndSwap(nil, &err)
 					return
 				}
@@ -55,11 +55,11 @@ func send(ctx context.Context, t target, s *sink, body []byte, n, conns int, kee
 	}
 	wg.Wait()
 	if e := first.Load(); e != nil {
-		return result{}, fmt.Errorf("%s: %w", t.name(), *e)
+		return result{}, fmt.Errorf("%s: %w", t.Name(), *e)
 	}
 	for s.messages.Load() < goal {
 		if ctx.Err() != nil {
-			return result{}, fmt.Errorf("%s: %d of %d messages did not arrive", t.name(), goal-s.messages.Load(), n)
+			return result{}, fmt.Errorf("%s: %d of %d messages did not arrive", t.Name(), goal-s.messages.Load(), n)
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -68,7 +68,7 @@ func send(ctx context.Context, t target, s *sink, body []byte, n, conns int, kee
 	for _, ts := range times {
 		all = append(all, ts...)
 	}
-	return result{perSecond: float64(n) / took.Seconds(), accepted: median(all), cpu: (t.cpu() - cpu) / time.Duration(n)}, nil
+	return result{perSecond: float64(n) / took.Seconds(), accepted: median(all), cpu: (t.CPU() - cpu) / time.Duration(n)}, nil
 }
 
 // session sends one message, or with keep as many as are left, over one

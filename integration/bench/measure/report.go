@@ -1,15 +1,60 @@
-package main
+// Package measure compares mail relays on one machine in one run. Rounds of the
+// targets alternate, so that what else the machine does hits all of them; the
+// table shows medians, and the ratio is the median of the per-round ratios. All
+// traffic stays on loopback; every server that is started is stopped.
+package measure
 
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"slices"
 	"text/tabwriter"
 	"time"
 )
+
+// Start starts the targets, in a directory of their own, that pass their mail on
+// to next. Those that it started before an error are returned with it.
+type Start func(dir, next string) ([]Target, error)
+
+// Run starts the targets, measures every cell of the table against the first of
+// them, and prints the table.
+func Run(title string, o Options, start Start) (err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	dir, err := os.MkdirTemp("/var/tmp", "gatepost-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := os.Chmod(dir, 0o755); err != nil { // Postfix' processes pass through it
+		return err
+	}
+	sink, err := startSink()
+	if err != nil {
+		return err
+	}
+	defer sink.close()
+	targets, err := start(dir, sink.addr())
+	defer func() {
+		for _, t := range targets {
+			t.Stop()
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	rows, err := measure(ctx, o, targets, sink)
+	if err != nil {
+		return err
+	}
+	printTable(os.Stdout, title, o, rows)
+	return nil
+}
 
 // row is one line of the table.
 type row struct {
@@ -23,25 +68,25 @@ type row struct {
 
 // measure runs every cell of the table. A first, short round warms up and tells
 // how many messages make a round.
-func measure(ctx context.Context, o options, targets []target, s *sink) ([]row, error) {
+func measure(ctx context.Context, o Options, targets []Target, s *sink) ([]row, error) {
 	var rows []row
-	for _, sz := range o.sizes {
+	for _, sz := range o.Sizes {
 		body := message(sz.bytes)
-		for _, conns := range o.conns {
+		for _, conns := range o.Conns {
 			cell := make([]row, len(targets))
 			count := make([]int, len(targets))
 			for i, t := range targets {
-				cell[i] = row{size: sz.name, conns: conns, target: t.name()}
-				warm, err := send(ctx, t, s, body, max(20, conns), conns, o.keep)
+				cell[i] = row{size: sz.name, conns: conns, target: t.Name()}
+				warm, err := send(ctx, t, s, body, max(20, conns), conns, o.Keep)
 				if err != nil {
 					return nil, err
 				}
-				count[i] = max(conns, int(warm.perSecond*o.round.Seconds()))
+				count[i] = max(conns, int(warm.perSecond*o.Round.Seconds()))
 			}
-			for range o.rounds {
+			for range o.Rounds {
 				var base float64
 				for i, t := range targets {
-					r, err := send(ctx, t, s, body, count[i], conns, o.keep)
+					r, err := send(ctx, t, s, body, count[i], conns, o.Keep)
 					if err != nil {
 						return nil, err
 					}
@@ -50,7 +95,7 @@ func measure(ctx context.Context, o options, targets []target, s *sink) ([]row, 
 					}
 					cell[i].results = append(cell[i].results, r)
 					cell[i].ratios = append(cell[i].ratios, r.perSecond/base)
-					cell[i].memory = t.peakMemory()
+					cell[i].memory = t.PeakMemory()
 				}
 			}
 			fmt.Fprintf(os.Stderr, "done: %s over %d connections\n", sz.name, conns)
@@ -60,12 +105,12 @@ func measure(ctx context.Context, o options, targets []target, s *sink) ([]row, 
 	return rows, nil
 }
 
-func printTable(w io.Writer, o options, rows []row) {
+func printTable(w io.Writer, title string, o Options, rows []row) {
 	mode := "one message per connection"
-	if o.keep {
+	if o.Keep {
 		mode = "many messages per connection"
 	}
-	fmt.Fprintf(w, "Relay, %s, medians of %d alternated rounds; ratio = median of the per-round ratios to the first target.\n\n", mode, o.rounds)
+	fmt.Fprintf(w, "%s, %s, medians of %d alternated rounds; ratio = median of the per-round ratios to the first target.\n\n", title, mode, o.Rounds)
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, "size\tconnections\ttarget\tmessages/s\tmin\tmax\tratio\t250 after ms\tCPU ms/message\tpeak memory MB\t")
 	for _, r := range rows {
