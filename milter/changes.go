@@ -20,7 +20,8 @@ type Changes struct {
 // Sent tells what the indexes in a milter's edits count.
 type Sent struct {
 	Header mail.Header // of the message
-	Hidden int         // fields on top that the milter was not shown: the MTA's own Received
+	Above  int         // fields above the hidden ones
+	Hidden int         // fields that the milter was not shown: the MTA's own Received
 	Exact  bool        // the blank behind the colon is part of the value (HDR_LEADSPC)
 	Host   string      // the domain of an address that has none
 }
@@ -146,7 +147,7 @@ func (r *replay) header(e Edit) error {
 func (r *replay) find(h wire.Header) int {
 	n := max(h.Index, 1)
 	for i, s := range r.slots {
-		if s.gone || s.at >= 0 && s.at < r.Hidden || !s.field.Is(h.Name) {
+		if s.gone || s.at >= r.Above && s.at < r.Above+r.Hidden || !s.field.Is(h.Name) {
 			continue
 		}
 		if n--; n == 0 {

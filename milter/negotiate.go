@@ -61,6 +61,11 @@ func negotiate(offer wire.Negotiation, decides []mail.Stage) (wire.Negotiation, 
 	}
 	if answer.Actions&milter.OptSetSymList != 0 {
 		answer.Macros = wantedMacros()
+		if slices.Contains(decides, mail.StageHelo) {
+			// None of our own filters has an opinion there: other milters stand
+			// behind us, and want what an MTA usually tells them.
+			addUsual(answer.Macros)
+		}
 	}
 	return answer, nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gatepost/filters"
+	"gatepost/filters/child"
 	"gatepost/filters/clamav"
 	"gatepost/filters/spamassassin"
 	"gatepost/internal/config"
@@ -20,7 +21,6 @@ import (
 	"gatepost/internal/metrics"
 	"gatepost/milter"
 	"gatepost/proxy"
-	"gatepost/proxy/forward"
 	"gatepost/proxy/queue"
 	"gatepost/proxy/spool"
 	"gatepost/rules"
@@ -34,7 +34,7 @@ type gateway struct {
 	metrics *metrics.Metrics
 
 	spool   *spool.Spool
-	forward *forward.Forwarder
+	forward hops
 	queue   *queue.Queue
 	judges  generations
 	bare    generations     // rules without filters, before the handlers of listeners
@@ -68,7 +68,7 @@ func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (g *ga
 			g.close()
 		}
 	}()
-	if g.forward, err = forward.New(cfg.Forward, log); err != nil {
+	if g.forward, err = newHops(cfg, log); err != nil {
 		return nil, err
 	}
 	g.queue, err = queue.New(cfg.Queue, queue.Deps{
@@ -114,7 +114,7 @@ func (g *gateway) assembleMilters(cfg *config.Config) error {
 	for _, m := range cfg.Milters {
 		s, err := milter.New(m, milter.Deps{
 			NewHandler: g.judges.handler, Decides: g.judges.decides, Log: g.log,
-			NewDraft: func(id string) milter.Draft { return g.spool.Draft(id) },
+			NewDraft: func(id string) milter.Draft { return g.spool.Draft(id) }, Hold: g.hold,
 		})
 		if err != nil {
 			return fmt.Errorf("milter %s: %w", m.Name, err)
@@ -122,6 +122,15 @@ func (g *gateway) assembleMilters(cfg *config.Config) error {
 		g.milters = append(g.milters, s)
 	}
 	return nil
+}
+
+// hold keeps what an MTA is to drop, as it is for us to hold.
+func (g *gateway) hold(ctx context.Context, tx *mail.Transaction, copies []milter.Held) error {
+	all := make([]proxy.Held, len(copies))
+	for i, c := range copies {
+		all[i] = proxy.Held(c)
+	}
+	return proxy.Hold(ctx, g.spool, tx, all)
 }
 
 func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
@@ -186,18 +195,28 @@ type ruled struct {
 func (r *ruled) Decides() []mail.Stage { return r.stages }
 
 // decides lists the stages of the envelope at which a generation may say no to
-// an MTA: where the access map acts, and at CONNECT where a filter that is down
-// refuses the connection.
+// an MTA: where the access map acts, at CONNECT where a filter that is down
+// refuses the connection, and wherever a milter among the filters is asked.
 func decides(cfg *config.Config, steps []filters.Step) []mail.Stage {
+	at := make(map[mail.Stage]bool)
 	if cfg.Rules.Relay.Access != "" {
-		return []mail.Stage{mail.StageConnect, mail.StageMail, mail.StageRcpt}
+		at[mail.StageConnect], at[mail.StageMail], at[mail.StageRcpt] = true, true, true
 	}
 	for _, s := range steps {
 		if s.OnError == filters.Refuse {
-			return []mail.Stage{mail.StageConnect}
+			at[mail.StageConnect] = true
+		}
+		for _, stage := range s.Stages {
+			at[stage] = true
 		}
 	}
-	return []mail.Stage{}
+	stages := []mail.Stage{}
+	for stage := mail.StageConnect; stage <= mail.StageRcpt; stage++ {
+		if at[stage] {
+			stages = append(stages, stage)
+		}
+	}
+	return stages
 }
 
 func step(f config.Filter) (filters.Step, error) {
@@ -214,6 +233,14 @@ func step(f config.Filter) (filters.Step, error) {
 			return filters.Step{}, err
 		}
 		return s.Step(), nil
+	case f.Milter != nil:
+		cfg := *f.Milter
+		cfg.Version = thisBuild().Version
+		m, err := child.New(cfg)
+		if err != nil {
+			return filters.Step{}, err
+		}
+		return m.Step(), nil
 	}
 	return filters.Step{}, fmt.Errorf("filter %s: no kind", f.Name)
 }
@@ -296,7 +323,7 @@ func (g *gateway) run(ctx context.Context) error {
 
 // close gives the spool back.
 func (g *gateway) close() {
-	if g.forward != nil {
+	if g.forward.Forwarder != nil {
 		g.forward.Close()
 	}
 	if err := g.spool.Close(); err != nil {

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/BurntSushi/toml"
 )
 
 // reader collects what is wrong while one file is read.
@@ -171,6 +173,12 @@ func (p place) set(f field, v any) {
 		return
 	case *slog.Level:
 		p.setLevel(dst, v)
+		return
+	case toml.Unmarshaler:
+		if err := dst.UnmarshalTOML(v); err != nil {
+			what, do, _ := strings.Cut(err.Error(), "; ")
+			p.problem(what, do)
+		}
 		return
 	case encoding.TextUnmarshaler:
 		if s, ok := p.text(v); ok {

@@ -12,6 +12,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"gatepost/filters"
+	"gatepost/filters/child"
 	"gatepost/filters/clamav"
 	"gatepost/filters/spamassassin"
 	"gatepost/internal/console"
@@ -68,6 +69,7 @@ type Filter struct {
 	Name         string
 	ClamAV       *clamav.Config
 	SpamAssassin *spamassassin.Config
+	Milter       *child.Config
 }
 
 // main is the top level of the file. What is "any" has a reader of its own.
@@ -177,6 +179,7 @@ func (c *Config) read(top table, listening bool) {
 		top.child("listener").missing(`a section [listener.mx] with address = "0.0.0.0:25", or [milter.main] with a socket for your MTA`)
 	}
 	c.readRoutes(top)
+	c.checkReinject(top)
 	c.readFilters(top)
 	notBuilt(top)
 

@@ -5,12 +5,14 @@ import (
 	"slices"
 
 	"gatepost/filters"
+	"gatepost/filters/child"
 	"gatepost/filters/clamav"
 	"gatepost/filters/spamassassin"
+	"gatepost/milter"
 )
 
 // later are the kinds of filters that are known and not here yet.
-var later = []string{"milter", "auth", "dnsbl", "greylist", "attachments"}
+var later = []string{"auth", "dnsbl", "greylist", "attachments"}
 
 // readFilters reads the sections [filter.NAME]. The kind is the name where the
 // section says nothing else.
@@ -43,10 +45,16 @@ func (c *Config) readFilters(top table) {
 			f.SpamAssassin = &cfg
 			_, err := spamassassin.New(cfg)
 			s.attach(split(err), &cfg, "spamassassin: ")
+		case kind == "milter":
+			cfg := child.DefaultConfig()
+			cfg.Hostname = c.Hostname
+			s.bind(&cfg, &extra)
+			f.Milter = &cfg
+			c.checkChild(s, &cfg)
 		case slices.Contains(later, kind):
 			at.problem(fmt.Sprintf("filters of the kind %q are not built yet in this version", kind), "remove the section")
 		default:
-			at.problem(fmt.Sprintf("there is no filter %q", kind), didYouMean(kind, []string{"clamav", "spamassassin"}))
+			at.problem(fmt.Sprintf("there is no filter %q", kind), didYouMean(kind, []string{"clamav", "spamassassin", "milter"}))
 		}
 		c.Filters = append(c.Filters, f)
 	}
@@ -57,4 +65,25 @@ func (c *Config) readFilters(top table) {
 			c.Filtering.OnErrorByListener[l.Name] = l.OnError
 		}
 	}
+}
+
+// checkChild checks a filter that is a milter; a listener that it names must be
+// there, or it would never be asked.
+func (c *Config) checkChild(s named, cfg *child.Config) {
+	if cfg.Address == "" {
+		s.child("address").missing(`address = "inet:8891@127.0.0.1", or "unix:/path"`)
+		cfg.Address = "unix:/nowhere"
+	}
+	s.attach(split(cfg.Validate()), cfg)
+	for i, name := range cfg.Listeners {
+		if !c.hasEntry(name) {
+			s.child("listeners").item(i).problem(fmt.Sprintf("there is no listener and no milter %q", name), "write the name of a section [listener.NAME] or [milter.NAME]")
+		}
+	}
+}
+
+// hasEntry reports whether mail comes in by that name.
+func (c *Config) hasEntry(name string) bool {
+	return slices.ContainsFunc(c.Listeners, func(l Listener) bool { return l.Name == name }) ||
+		slices.ContainsFunc(c.Milters, func(m milter.Config) bool { return m.Name == name })
 }
