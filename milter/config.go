@@ -18,6 +18,19 @@ type Config struct {
 	Group  string `toml:"group"`
 	Mode   string `toml:"mode"` // default "0660"
 
+	// Quarantine is who keeps a message that is to be held: "mta" (default)
+	// tells the MTA to (Postfix: hold queue, sendmail: quarantined queue
+	// file), the whole message for all recipients; "hold" keeps it in our
+	// spool, before the MTA is told to drop it, and only for the recipients
+	// that it is to be held for.
+	Quarantine Quarantine `toml:"quarantine"`
+	// Reinject is where a message goes that is released from our hold, like
+	// "smtp://127.0.0.1:10025". It must be a port of the MTA that asks no milter
+	// (in Postfix an smtpd of its own in master.cf, with -o smtpd_milters=) and
+	// that is open to this host alone: else what was released would be judged,
+	// and held, again.
+	Reinject string `toml:"reinject"`
+
 	MaxConnections int           `toml:"max_connections"` // default 1000
 	MaxSize        int64         `toml:"max_size,size"`   // of a message; larger ones are refused. Default 100MB
 	MaxRecipients  int           `toml:"max_recipients"`  // default 10000: the MTA has its own limit
@@ -27,9 +40,27 @@ type Config struct {
 	Progress       time.Duration `toml:"progress"`        // how often the MTA is told that we still think; default 5s
 }
 
+// Quarantine is who keeps a message that is to be held.
+type Quarantine string
+
+// Those who may.
+const (
+	QuarantineMTA  Quarantine = "mta"
+	QuarantineHold Quarantine = "hold"
+)
+
+// Validate reports a word that means nobody.
+func (q Quarantine) Validate() error {
+	if q != QuarantineMTA && q != QuarantineHold {
+		return fmt.Errorf("%q: want mta or hold", string(q))
+	}
+	return nil
+}
+
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
 	return Config{
+		Quarantine:     QuarantineMTA,
 		MaxConnections: 1000,
 		MaxSize:        100 << 20,
 		MaxRecipients:  10000,
@@ -49,6 +80,9 @@ func (c Config) Validate() error {
 	}
 	if _, err := c.mode(); err != nil {
 		errs = append(errs, err)
+	}
+	if err := c.Quarantine.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("quarantine: %w", err))
 	}
 	above := func(key string, ok bool) {
 		if !ok {

@@ -165,8 +165,20 @@ func (s *session) endOfMessage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.log(v)
-	return s.finish(v)
+	p := s.plan(v)
+	if len(p.held) > 0 {
+		// The MTA is told to drop what we hold only when it is on disk.
+		failure := errors.New("panic")
+		if err := s.patiently(ctx, func(ctx context.Context) { failure = s.srv.deps.Hold(ctx, s.msg.tx, p.held) }); err != nil {
+			return err
+		}
+		if failure != nil {
+			v = s.failed(fmt.Errorf("hold the message: %w", failure))
+			p = plan{verdict: v}
+		}
+	}
+	s.log(v, len(p.held))
+	return s.finish(p.verdict)
 }
 
 func (s *session) judge(ctx context.Context) (mail.Verdict, error) {
@@ -186,29 +198,40 @@ func (s *session) judge(ctx context.Context) (mail.Verdict, error) {
 	s.msg.tx.Message = m
 	ctx, cancel := context.WithTimeout(ctx, s.srv.cfg.JudgeTimeout)
 	defer cancel()
-	tx, done := s.stage(mail.StageMessage), make(chan mail.Verdict, 1)
+	tx := s.stage(mail.StageMessage)
+	v := mail.Verdict{Action: mail.TempFail, Reason: "panic"}
+	err = s.patiently(ctx, func(ctx context.Context) { v = s.msg.handler.Message(ctx, tx) })
+	return strongest(v, s.msg.sticky), err
+}
+
+// patiently works and tells the MTA meanwhile that we still think. When the MTA
+// is gone, the work is called off; it is waited for in any case.
+func (s *session) patiently(ctx context.Context, work func(context.Context)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan struct{})
 	go func() { // waited for below
+		defer close(done)
 		defer func() {
 			if p := recover(); p != nil {
-				s.srv.deps.Log.Error("handler panicked", "id", tx.ID, "panic", p, "stack", stack())
-				done <- mail.Verdict{Action: mail.TempFail, Reason: "panic"}
+				s.srv.deps.Log.Error("handler panicked", "id", s.msg.tx.ID, "panic", p, "stack", stack())
 			}
 		}()
-		done <- s.msg.handler.Message(ctx, tx)
+		work(ctx)
 	}()
 	tick := time.NewTicker(s.srv.cfg.Progress)
 	defer tick.Stop()
 	for {
 		select {
-		case v := <-done:
-			return strongest(v, s.msg.sticky), nil
+		case <-done:
+			return nil
 		case <-tick.C:
 			// SMFIR_PROGRESS: sendmail's timeout for one answer is 10 s.
 			s.out = wire.Append(s.out[:0], codeProgress)
 			if err := s.flush(); err != nil {
 				cancel()
 				<-done
-				return mail.Verdict{}, fmt.Errorf("the MTA is gone: %w", err)
+				return fmt.Errorf("the MTA is gone: %w", err)
 			}
 		}
 	}

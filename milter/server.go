@@ -27,7 +27,10 @@ type Deps struct {
 	// Decides lists the stages at which a handler may have an opinion; at the
 	// others the MTA is told not to wait for one. nil: at all of them.
 	Decides func() []mail.Stage
-	Log     *slog.Logger
+	// Hold keeps copies of a message durably: nil means that they are safe.
+	// It is needed where the configuration says quarantine = "hold".
+	Hold func(ctx context.Context, tx *mail.Transaction, copies []Held) error
+	Log  *slog.Logger
 }
 
 // Server answers the MTAs of one socket.
@@ -41,6 +44,9 @@ type Server struct {
 func New(cfg Config, deps Deps) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if cfg.Quarantine == QuarantineHold && deps.Hold == nil {
+		return nil, errors.New("quarantine: nobody here can hold a message")
 	}
 	return &Server{cfg: cfg, deps: deps}, nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -73,7 +72,6 @@ func appendReply(b []byte, v mail.Verdict) []byte {
 
 // finish tells the MTA what becomes of the message: its edits, then the end.
 func (s *session) finish(v mail.Verdict) error {
-	v = s.oneForAll(v)
 	switch v.Action {
 	case mail.Reject, mail.TempFail:
 		s.out = appendReply(s.out[:0], v)
@@ -93,33 +91,6 @@ func (s *session) finish(v mail.Verdict) error {
 	}
 	s.out = wire.Append(s.out, byte(milter.ActContinue))
 	return s.flush()
-}
-
-// oneForAll makes one verdict of those for several recipients. The protocol has
-// one answer at the end of a message and one header for all: a recipient whose
-// mail is dropped is taken out of the envelope; if any other's is held, the
-// whole message is, since a hold loses nothing and can be released.
-func (s *session) oneForAll(v mail.Verdict) mail.Verdict {
-	if len(v.Recipients) == 0 {
-		return v
-	}
-	one := mail.Verdict{Action: mail.Discard, Reason: v.Reason}
-	var gone []mail.Edit
-	for i, r := range v.Recipients {
-		switch {
-		case r.Action == mail.Discard:
-			gone = append(gone, mail.DeleteRecipient{Recipient: s.msg.tx.Envelope.Recipients[i].Address})
-			continue
-		case r.Action.Delivers() && one.Action == mail.Discard:
-			one = r
-		case r.Action > mail.Discard && (one.Action == mail.Discard || one.Action < mail.Quarantine):
-			one = mail.Verdict{Action: mail.Quarantine, Reason: r.Reason, Edits: r.Edits}
-		}
-	}
-	if one.Action != mail.Discard {
-		one.Edits = append(slices.Clone(one.Edits), gone...)
-	}
-	return one
 }
 
 // edits sends the changes in the MTA's terms.
@@ -214,7 +185,7 @@ func (s *session) granted(need milter.OptAction, what string) bool {
 const maxLogged = 20 // recipients and findings in one line
 
 // log writes the decision line.
-func (s *session) log(v mail.Verdict) {
+func (s *session) log(v mail.Verdict, held int) {
 	tx := s.msg.tx
 	var to, rules []string
 	for _, r := range tx.Envelope.Recipients[:min(len(tx.Envelope.Recipients), maxLogged)] {
@@ -225,7 +196,7 @@ func (s *session) log(v mail.Verdict) {
 	}
 	s.srv.deps.Log.Info("message", "id", tx.ID, "qid", s.value("i"), "listener", s.srv.cfg.Name, "client", clientOf(tx.Session), "helo", tx.Session.Helo,
 		"from", tx.Envelope.Sender.String(), "to", strings.Join(to, ","), "nrcpt", len(tx.Envelope.Recipients), "size", s.msg.draft.Size(),
-		"action", v.Action.String(), "score", tx.Score(), "rules", strings.Join(rules, ","), "reason", v.Reason, "reply", v.Reply.String(), "took", time.Since(tx.Start))
+		"action", v.Action.String(), "score", tx.Score(), "rules", strings.Join(rules, ","), "reason", v.Reason, "reply", v.Reply.String(), "held", held, "took", time.Since(tx.Start))
 }
 
 func clientOf(s *mail.Session) string {

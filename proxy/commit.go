@@ -76,7 +76,7 @@ func (s *session) pack(tx *transaction, parts []part) (parcels []parcel, err err
 			whole.entries = append(whole.entries, e)
 			continue
 		}
-		d, err := s.rewrite(m)
+		d, err := rewrite(s.store, m)
 		if err != nil {
 			return parcels, err
 		}
@@ -120,10 +120,10 @@ func replacesBody(edits []mail.Edit) bool {
 	return false
 }
 
-// rewrite puts a replaced body into a draft of its own. It comes from a filter:
-// its line ends are made ours, so that it can't end the message on the way out.
-func (s *session) rewrite(m *mail.Message) (draft, error) {
-	d := s.store.Draft(mail.NewID(time.Now()))
+// rewrite puts a body that did not come in here into a draft of its own: its
+// line ends are made ours, so that it can't end the message on the way out.
+func rewrite(to store, m *mail.Message) (draft, error) {
+	d := to.Draft(mail.NewID(time.Now()))
 	n := &normaliser{w: d}
 	_, err := io.Copy(n, m.Body())
 	if err == nil {

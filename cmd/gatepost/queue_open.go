@@ -13,7 +13,6 @@ import (
 	"gatepost/internal/config"
 	"gatepost/internal/console"
 	"gatepost/internal/maillog"
-	"gatepost/proxy/forward"
 	"gatepost/proxy/queue"
 	"gatepost/proxy/spool"
 )
@@ -75,7 +74,7 @@ func (a *app) withSpool(cfg *config.Config, do func(ctx context.Context, q admin
 			err = because(cerr)
 		}
 	}()
-	next, err := forward.New(cfg.Forward, log)
+	next, err := newHops(cfg, log)
 	if err != nil {
 		return because(err)
 	}

@@ -28,6 +28,9 @@ func (c *Config) readMilters(top table) {
 
 // checkReinject looks whether what is released from our hold has a way to go.
 func (c *Config) checkReinject(top table) {
+	if len(c.Milters) == 0 {
+		return
+	}
 	_, everywhere := c.Forward.Routes["."]
 	for _, s := range top.tables("milter") {
 		i := slices.IndexFunc(c.Milters, func(m milter.Config) bool { return m.Name == s.name })

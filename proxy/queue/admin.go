@@ -117,7 +117,7 @@ func (q *Queue) retryNow(m *spool.Message) bool {
 		if r.Status != mail.Deferred {
 			continue
 		}
-		if name, ok := q.deliverer.Route(m.Envelope.Recipients[i].Address); ok && q.dests[name] != nil {
+		if name, ok := q.route(m, m.Envelope.Recipients[i].Address); ok && q.dests[name] != nil {
 			q.reopen(q.dests[name])
 			q.list(q.dests[name])
 		}

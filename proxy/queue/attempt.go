@@ -82,7 +82,7 @@ func (q *Queue) part(it *item, d *destination) (part, error) {
 			continue
 		}
 		rcpt := m.Envelope.Recipients[i]
-		if name, ok := q.deliverer.Route(rcpt.Address); ok && name == d.name {
+		if name, ok := q.route(m, rcpt.Address); ok && name == d.name {
 			p.index = append(p.index, i)
 			p.env.Recipients = append(p.env.Recipients, rcpt)
 		}

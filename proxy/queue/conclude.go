@@ -155,7 +155,7 @@ func (q *Queue) unroutable(m *spool.Message) bool {
 		if r.Status != mail.Deferred {
 			continue
 		}
-		if _, ok := q.deliverer.Route(m.Envelope.Recipients[i].Address); ok {
+		if _, ok := q.route(m, m.Envelope.Recipients[i].Address); ok {
 			return false
 		}
 	}

@@ -116,7 +116,7 @@ func (q *Queue) destinations(it *item, m *spool.Message) []string {
 			continue
 		}
 		rcpt := m.Envelope.Recipients[i].Address
-		name, ok := q.deliverer.Route(rcpt)
+		name, ok := q.route(m, rcpt)
 		switch {
 		case ok && !slices.Contains(names, name):
 			names = append(names, name)

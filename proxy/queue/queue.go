@@ -35,6 +35,24 @@ type Deliverer interface {
 	Deliver(ctx context.Context, dest, id string, env mail.Envelope, content mail.Content) []mail.Outcome
 }
 
+// Rerouter is what a Deliverer may be as well: it sends some messages another
+// way, whoever their recipients are.
+type Rerouter interface {
+	// Reroute names the destination of a message; ok is false where the
+	// recipients decide.
+	Reroute(e *spool.Entry) (dest string, ok bool)
+}
+
+// route names the destination that m goes to for rcpt.
+func (q *Queue) route(m *spool.Message, rcpt mail.Address) (dest string, ok bool) {
+	if r, is := q.deliverer.(Rerouter); is {
+		if dest, ok := r.Reroute(&m.Entry); ok {
+			return dest, true
+		}
+	}
+	return q.deliverer.Route(rcpt)
+}
+
 // Stats counts what is done.
 type Stats interface {
 	// Attempt counts one attempt for one recipient; result is "sent",

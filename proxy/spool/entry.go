@@ -37,8 +37,9 @@ type Origin string
 
 // The origins.
 const (
-	FromSMTP Origin = "smtp"
-	FromDSN  Origin = "dsn" // our own notification
+	FromSMTP   Origin = "smtp"
+	FromDSN    Origin = "dsn"    // our own notification
+	FromMilter Origin = "milter" // held for an MTA that asked us
 )
 
 // Entry is a message as it is committed.

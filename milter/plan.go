@@ -1,0 +1,132 @@
+package milter
+
+import (
+	"slices"
+
+	"gatepost/internal/mail"
+
+	"github.com/emersion/go-milter"
+)
+
+// Held is a copy of a message, for some of its recipients, that we keep until
+// somebody decides: Verdict has the reason, and the edits that it is kept with.
+type Held struct {
+	Recipients []mail.Path
+	Verdict    mail.Verdict
+}
+
+// plan is what becomes of a message: what the MTA is told, and before that what
+// we keep.
+type plan struct {
+	verdict mail.Verdict // one for all recipients
+	held    []Held
+}
+
+func (s *session) plan(v mail.Verdict) plan {
+	rcpts := s.msg.tx.Envelope.Recipients
+	if len(v.Recipients) != 0 && len(v.Recipients) != len(rcpts) {
+		return plan{verdict: mail.Verdict{Action: mail.TempFail, Reason: "the verdict does not fit the recipients"}}
+	}
+	if r, ok := refusedForAll(v); ok {
+		return plan{verdict: r}
+	}
+	if s.srv.cfg.Quarantine == QuarantineHold && len(rcpts) > 0 && (len(v.Recipients) > 0 || v.Action == mail.Quarantine) {
+		mayDelete := s.agreed.Actions&milter.OptRemoveRcpt != 0
+		return planHold(v, rcpts, mayDelete)
+	}
+	return plan{verdict: oneForAll(v, rcpts)}
+}
+
+// refusedForAll is the answer where the message is refused: for all recipients,
+// or to one of them for now, as there is but one answer.
+func refusedForAll(v mail.Verdict) (mail.Verdict, bool) {
+	for _, r := range v.Recipients {
+		if r.Action == mail.TempFail {
+			return r, true
+		}
+	}
+	if len(v.Recipients) == 0 || slices.ContainsFunc(v.Recipients, func(r mail.Verdict) bool { return r.Action != mail.Reject }) {
+		return v, false
+	}
+	return v.Recipients[0], true
+}
+
+// planHold takes those whose copy we hold out of the envelope; when nobody is
+// left, the MTA drops the message. An MTA that lets no filter delete recipients
+// would deliver what we hold: there the others' copies are held, too, since a
+// hold loses nothing.
+func planHold(v mail.Verdict, rcpts []mail.Path, mayDelete bool) plan {
+	p := plan{verdict: mail.Verdict{Action: mail.Discard, Reason: v.Reason}}
+	var gone []mail.Edit
+	var delivered []int
+	for i, to := range rcpts {
+		r := v.For(i)
+		if r.Action.Delivers() {
+			delivered = append(delivered, i)
+			continue
+		}
+		gone = append(gone, mail.DeleteRecipient{Recipient: to.Address})
+		if r.Action > mail.Discard {
+			p.held = grouped(p.held, r, to)
+		}
+	}
+	if len(delivered) == 0 {
+		return p
+	}
+	one := v.For(delivered[0])
+	if !mayDelete && len(p.held) > 0 {
+		one.Reason = "the MTA lets no filter delete recipients, and others' copies are held: " + p.held[0].Verdict.Reason
+		for _, i := range delivered {
+			p.held = grouped(p.held, one, rcpts[i])
+		}
+		return p
+	}
+	one.Edits = append(slices.Clone(one.Edits), gone...)
+	one.Recipients = nil
+	p.verdict = one
+	return p
+}
+
+// grouped adds a recipient to the copy that has the same reason and edits.
+func grouped(held []Held, v mail.Verdict, to mail.Path) []Held {
+	for i, h := range held {
+		if h.Verdict.Reason == v.Reason && sameEdits(h.Verdict.Edits, v.Edits) {
+			held[i].Recipients = append(held[i].Recipients, to)
+			return held
+		}
+	}
+	v.Action, v.Recipients = mail.Quarantine, nil
+	return append(held, Held{Recipients: []mail.Path{to}, Verdict: v})
+}
+
+// sameEdits reports whether two lists are one: others are not compared.
+func sameEdits(a, b []mail.Edit) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// oneForAll makes one verdict of those for several recipients. The protocol has
+// one answer at the end of a message and one header for all: a recipient whose
+// mail is dropped is taken out of the envelope; if any other's is held, the
+// whole message is, since a hold loses nothing and can be released.
+func oneForAll(v mail.Verdict, rcpts []mail.Path) mail.Verdict {
+	if len(v.Recipients) == 0 {
+		return v
+	}
+	one := mail.Verdict{Action: mail.Discard, Reason: v.Reason}
+	var gone []mail.Edit
+	for i, r := range v.Recipients {
+		switch {
+		case r.Action == mail.Discard:
+			gone = append(gone, mail.DeleteRecipient{Recipient: rcpts[i].Address})
+			continue
+		case r.Action.Delivers() && one.Action == mail.Discard:
+			one = r
+		case r.Action > mail.Discard && (one.Action == mail.Discard || one.Action < mail.Quarantine):
+			one = mail.Verdict{Action: mail.Quarantine, Reason: r.Reason, Edits: r.Edits}
+		}
+	}
+	if one.Action != mail.Discard {
+		one.Edits = append(slices.Clone(one.Edits), gone...)
+	}
+	return one
+}

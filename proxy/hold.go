@@ -1,0 +1,100 @@
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"gatepost/internal/mail"
+	"gatepost/proxy/spool"
+)
+
+// Held is a copy of a message, for some recipients, that is kept until somebody
+// decides. Verdict has the reason, and the edits that it is kept with.
+type Held struct {
+	Recipients []mail.Path
+	Verdict    mail.Verdict
+}
+
+// Hold keeps copies of a message that another entry than ours has taken. nil
+// means that all are durable; after an error some may be.
+func Hold(ctx context.Context, sp *spool.Spool, tx *mail.Transaction, copies []Held) (err error) {
+	st := spoolStore{sp}
+	var shared parcel // of those with the body as it came: durable together
+	var parcels []parcel
+	defer func() {
+		for _, p := range append(parcels, shared) {
+			if p.draft != nil {
+				p.draft.Discard() // does nothing after a commit
+			}
+		}
+	}()
+	for _, c := range copies {
+		env, m := mail.Apply(mail.Envelope{Sender: tx.Envelope.Sender, Recipients: c.Recipients}, tx.Message, c.Verdict.Edits)
+		if len(env.Recipients) == 0 {
+			continue
+		}
+		e := heldEntry(tx, env, m, c.Verdict.Reason)
+		if !replacesBody(c.Verdict.Edits) && shared.draft != nil {
+			shared.entries = append(shared.entries, e)
+			continue
+		}
+		d, err := rewrite(st, m)
+		if err != nil {
+			return err
+		}
+		p := parcel{d, []spool.Entry{e}}
+		if replacesBody(c.Verdict.Edits) {
+			parcels = append(parcels, p)
+		} else {
+			shared = p
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	if shared.draft != nil {
+		parcels, shared = append(parcels, shared), parcel{}
+	}
+	for _, p := range parcels {
+		if err := st.Commit(ctx, p.draft, p.entries...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// heldEntry is a message that we hold for an MTA; Listener names its entry here.
+func heldEntry(tx *mail.Transaction, env mail.Envelope, m *mail.Message, reason string) spool.Entry {
+	id := mail.NewID(time.Now())
+	e := spool.Entry{
+		ID:       id,
+		Group:    tx.ID,
+		Received: time.Now(),
+		Origin:   spool.FromMilter,
+		Envelope: env,
+		Header:   append(mail.NewField("X-Gatepost-ID", id).Raw(), mended(m.Header.Bytes())...),
+		State:    spool.Hold,
+		Reason:   reason,
+		Listener: tx.Session.Listener,
+		Helo:     tx.Session.Helo,
+		Subject:  clip(mail.CleanText(m.Header.Get("Subject")), maxSubject),
+		Score:    tx.Score(),
+		Client:   "unknown",
+	}
+	if tx.Session.Client.IsValid() {
+		e.Client = clientName(tx.Session.Name, tx.Session.Client.Addr())
+	}
+	return e
+}
+
+// mended is a header without a bare CR or LF: each becomes a blank, as a line
+// end there would begin another field.
+func mended(header []byte) []byte {
+	for i, c := range header {
+		bareCR := c == '\r' && (i+1 == len(header) || header[i+1] != '\n')
+		bareLF := c == '\n' && (i == 0 || header[i-1] != '\r')
+		if bareCR || bareLF {
+			header[i] = ' '
+		}
+	}
+	return header
+}
