@@ -25,7 +25,10 @@ func TestRealSpamd(t *testing.T) {
 		"score    H_FORGED 0.103",
 	))
 	clean := string(testkit.Message("1", "hello", "hello, this is a letter"))
-	received := "Received: from helo.example (client.example [192.0.2.7]) by mx1.example.com (Gatepost) with ESMTP id T1; Sat, 21 Nov 2026 10:00:00 +0000\r\n"
+	// Received now, as the messages are dated now: SpamAssassin compares.
+	now := time.Now()
+	received := "Received: from helo.example (client.example [192.0.2.7]) by mx1.example.com (Gatepost) with ESMTP id T1; " +
+		now.UTC().Format(time.RFC1123Z) + "\r\n"
 	long := received + string(testkit.Message("1", "long", testkit.Filler(300<<10)+"the very end"))
 	milter := func(tx *mail.Transaction) { tx.Session.Via = mail.ViaMilter }
 	tests := []struct {
@@ -51,6 +54,7 @@ func TestRealSpamd(t *testing.T) {
 		for _, address := range []string{"unix:" + d.Socket, "tcp:" + d.Addr} {
 			t.Run(tt.name+", "+address[:4], func(t *testing.T) {
 				tx := message(t, tt.text)
+				tx.Start = now
 				if tt.change != nil {
 					tt.change(tx)
 				}

@@ -98,6 +98,9 @@ func (p *process) signal(sig syscall.Signal) error {
 // stop asks the process to end, and insists after a while. That it had to is
 // an error.
 func (p *process) stop() error {
+	if p.cmd == nil {
+		return nil
+	}
 	if err := p.signal(syscall.SIGTERM); err != nil {
 		return err
 	}
