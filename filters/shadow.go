@@ -10,7 +10,8 @@ import (
 
 // shadows are the checks of a message that nobody waits for. What they find in
 // time is recorded behind all other findings, by position; what comes later is
-// only logged.
+// only logged. One that has not read the message when the verdict is given
+// can't: it is dropped.
 type shadows struct {
 	mu    sync.Mutex
 	found map[*step][]mail.Finding

@@ -31,7 +31,7 @@ func (s *step) ask(ctx context.Context, f Filter, tx *mail.Transaction) (Report,
 	report, err := s.check(ctx, f, tx)
 	took := time.Since(start)
 	result := resultOf(err)
-	if result != ResultPanic && errors.Is(ctx.Err(), context.Canceled) {
+	if result != ResultPanic && (errors.Is(ctx.Err(), context.Canceled) || errors.Is(err, errLease)) {
 		result = ResultCancelled // whatever it says now, it was told to stop
 	}
 	s.observer.Filter(s.Name, result, took)

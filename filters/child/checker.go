@@ -96,9 +96,7 @@ func (c *checker) tell(ctx context.Context, tx *mail.Transaction) (milter.Change
 	if err != nil || s != nil || tx.Stage < mail.StageMessage {
 		return none, s, err
 	}
-	if c.msg.taken == 0 { // refused, every one that it was offered
-		c.Abort()
-		c.msg.ended = true
+	if c.msg.taken == 0 { // it refused every one that it was offered; Abort follows
 		return none, c.msg.refusal, nil
 	}
 	return c.content(ctx, tx)
