@@ -248,7 +248,9 @@ func configFor(socket string) child.Config {
 }
 
 // policy accepts all, and rejects from a score of 10 on.
-type policy struct{ refuse func(tx *mail.Transaction) mail.Verdict }
+type policy struct {
+	refuse func(tx *mail.Transaction) mail.Verdict
+}
 
 func (p policy) Decide(tx *mail.Transaction, _ *mail.Path) mail.Verdict {
 	if p.refuse != nil {
