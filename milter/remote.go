@@ -103,7 +103,7 @@ func (r *remote) Connect(ctx context.Context, tx *mail.Transaction) mail.Verdict
 	if err := r.open(ctx); err != nil {
 		return r.failed(tx, err)
 	}
-	return r.ask(ctx, tx, milter.CodeConn, nil, func() (Answer, error) { return r.client.Connect(ctx, connectOf(tx.Session)) })
+	return r.ask(ctx, tx, milter.CodeConn, nil, func() (Answer, error) { return r.client.Connect(ctx, ConnectOf(tx.Session)) })
 }
 
 func (r *remote) open(ctx context.Context) (err error) {
@@ -167,6 +167,10 @@ func (r *remote) ask(ctx context.Context, tx *mail.Transaction, at milter.Code, 
 		return r.failed(tx, err)
 	}
 	return r.heard(tx, a)
+}
+
+func (r *remote) macros(at milter.Code, tx *mail.Transaction, rcpt *mail.Path) wire.Macros {
+	return MacrosFor(at, r.client.Agreed().Macros, r.cfg.Hostname, tx, rcpt)
 }
 
 // absent is the answer while there is no milter: with tempfail there is no

@@ -79,8 +79,8 @@ func (r *remote) show(ctx context.Context, tx *mail.Transaction) (v mail.Verdict
 	return v, false, nil
 }
 
-// connectOf is the client as Postfix tells of it.
-func connectOf(s *mail.Session) wire.Connect {
+// ConnectOf is the client of a session as Postfix tells of it.
+func ConnectOf(s *mail.Session) wire.Connect {
 	ip := s.Client.Addr().Unmap()
 	c := wire.Connect{Host: s.Name, Family: wire.FamilyUnknown}
 	if ip.IsValid() {
@@ -116,36 +116,36 @@ var stageOf = map[milter.Code]milter.Stage{
 	milter.CodeData: milter.StageData, milter.CodeEOH: milter.StageEOH, milter.CodeEOB: milter.StageEOM,
 }
 
-// macros are the values of what the milter wants to know at a command, as far
-// as there are any.
-func (r *remote) macros(at milter.Code, tx *mail.Transaction, rcpt *mail.Path) wire.Macros {
-	names, asked := r.client.Agreed().Macros[stageOf[at]]
-	if !asked {
+// MacrosFor are the macros that an MTA of that host name sends before a command:
+// those that the milter asked for at this stage, as far as they are known, or
+// Postfix's own choice where it asked for none.
+func MacrosFor(at milter.Code, asked map[milter.Stage][]string, hostname string, tx *mail.Transaction, rcpt *mail.Path) wire.Macros {
+	names, ok := asked[stageOf[at]]
+	if !ok {
 		names = defaultMacros[at]
 	}
-	known := r.values(tx, rcpt)
+	known := macroValues(hostname, tx, rcpt)
 	m := wire.Macros{For: at}
 	for _, name := range names {
 		name = strings.Trim(name, "{}")
-		value := known[name]
-		if value == "" || slices.ContainsFunc(m.Values, func(v wire.Macro) bool { return strings.Trim(v.Name, "{}") == name }) {
-			continue
-		}
 		if len(name) > 1 {
 			name = "{" + name + "}"
+		}
+		value := known[strings.Trim(name, "{}")]
+		if value == "" || slices.ContainsFunc(m.Values, func(v wire.Macro) bool { return v.Name == name }) {
+			continue
 		}
 		m.Values = append(m.Values, wire.Macro{Name: name, Value: value})
 	}
 	return m
 }
 
-// values are all macros that we know. Those of the content are not kept from
-// a milter that asks for them early; they are just not known then.
-func (r *remote) values(tx *mail.Transaction, rcpt *mail.Path) map[string]string {
+// macroValues are all macros that we know of a transaction.
+func macroValues(hostname string, tx *mail.Transaction, rcpt *mail.Path) map[string]string {
 	s := tx.Session
-	c := connectOf(s)
+	c := ConnectOf(s)
 	known := map[string]string{
-		"j": r.cfg.Hostname, "v": "Gatepost", "daemon_name": s.Listener, "i": tx.ID, "auth_authen": s.User,
+		"j": hostname, "v": "Gatepost", "daemon_name": s.Listener, "i": tx.ID, "auth_authen": s.User,
 		"client_addr": c.Address, "client_name": "unknown", "client_resolve": "FAIL", "_": "unknown [" + c.Address + "]",
 	}
 	if s.Name != "" {

@@ -52,6 +52,9 @@ func ParseSocket(s string) (network, address string, err error) {
 	return "", "", fmt.Errorf("socket: %q has an unknown kind; write unix, local, inet or inet6 before the colon", s)
 }
 
+// Listen opens a socket as a Server does, with the default mode.
+func Listen(socket string) (net.Listener, error) { return Config{Socket: socket}.listen() }
+
 // listen opens the configured socket. A unix socket that nobody listens on is
 // replaced; anything else in its place is left alone and an error.
 func (c Config) listen() (net.Listener, error) {

@@ -22,6 +22,7 @@ const (
 	exitBug         = 70
 	exitSystem      = 71
 	exitTemporary   = 75
+	exitProtocol    = 76
 	exitPermission  = 77
 	exitConfig      = 78
 )

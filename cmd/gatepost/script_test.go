@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"gatepost/internal/mail"
+	"gatepost/milter"
 	"gatepost/proxy/spool"
 )
 
@@ -31,6 +33,8 @@ func TestScripts(t *testing.T) {
 			"spooled": spooled,
 			"locked":  locked,
 			"barecr":  bareCR,
+			"await":   await,
+			"milter":  playMilter,
 		},
 	})
 }
@@ -104,4 +108,62 @@ func locked(ts *testscript.TestScript, _ bool, _ []string) {
 // bareCR writes a file that an archive can't hold.
 func bareCR(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Check(os.WriteFile(ts.MkAbs("cr.eml"), []byte("Subject: x\r\n\r\na\rb\r\n"), 0o644))
+}
+
+// await FILE: until it is there.
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		_, err := os.Stat(ts.MkAbs(args[0]))
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%v", err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// milter SOCKET KIND: a milter for the rest of the script. "foreign" refuses,
+// changes and marks; "garbage" and "closes" are what they say.
+func playMilter(ts *testscript.TestScript, _ bool, args []string) {
+	cfg := milter.DefaultConfig()
+	cfg.Name, cfg.Socket = "foreign", args[0]
+	if args[1] == "foreign" {
+		s, err := milter.New(cfg, milter.Deps{
+			NewHandler: func() mail.Handler { return &foreign{} }, Log: slog.New(slog.DiscardHandler),
+			NewDraft: func(string) milter.Draft { return &memoryDraft{} },
+		})
+		ts.Check(err)
+		ts.Check(s.Listen())
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		ts.Defer(func() {
+			cancel()
+			ts.Check(<-done)
+		})
+		return
+	}
+	l, err := milter.Listen(args[0])
+	ts.Check(err)
+	done := make(chan struct{})
+	ts.Defer(func() { l.Close(); <-done })
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if args[1] == "garbage" {
+				_, _ = c.Write([]byte{0, 0, 0, 1, 'Z'})
+			}
+			// After its offer, so that it is no reset that the client sees.
+			_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+			_, _ = c.Read(make([]byte, 100))
+			_ = c.Close()
+		}
+	}()
 }

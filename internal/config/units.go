@@ -41,6 +41,9 @@ func ParseDuration(s string) (time.Duration, error) {
 
 const sizeUnits = "B, kB, MB, GB, KiB, MiB or GiB"
 
+// ParseSize reads a size as the file has them: "25MB".
+func ParseSize(s string) (int64, error) { return parseSize(s) }
+
 // parseSize reads "512kB", "25MB", "1GiB": thousands, or with an i 1024s.
 func parseSize(s string) (int64, error) {
 	units := map[string]float64{
