@@ -41,6 +41,9 @@ func (q *Queue) notify(ctx context.Context, it *item) error {
 	if err != nil {
 		return err
 	}
+	q.mu.Lock()
+	q.reported[m.ID] = true // should m's removal have to be tried again
+	q.mu.Unlock()
 	q.log.Info("bounce", "id", m.ID, "dsn_id", id, "to", m.Envelope.Sender.String(), "failed", len(failed), "relayed", len(relayed))
 	return nil
 }

@@ -338,6 +338,32 @@ func TestNotifiedOnceAcrossCrash(t *testing.T) {
 	})
 }
 
+// Nor is it made again when only the removal of the message has to be tried
+// again.
+func TestNotifiedOnceAcrossFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.set("example.com", refuse)
+		works := r.failing(stepRemove)
+		r.start(nil)
+		synctest.Wait()
+		r.send("alice@sender.example", "bob@example.com")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		works()
+		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		r.wantEmpty()
+		ids := make(map[string]bool)
+		for _, s := range r.next.attempts("sender.example") {
+			ids[s.id] = true
+		}
+		if len(ids) != 1 {
+			t.Errorf("%d notifications", len(ids))
+		}
+	})
+}
+
 // The sender of a large message gets its header, and nothing of it goes through
 // memory.
 func TestLargeMessageBounces(t *testing.T) {

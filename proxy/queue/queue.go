@@ -101,7 +101,7 @@ type Queue struct {
 	turn     uint               // takes turns between the two
 	lines    fifo[*destination] // those with work
 	loaded   int                // items that hold their message
-	reported map[string]bool    // IDs of which a notification was in the spool at the start
+	reported map[string]bool    // IDs of which a notification is or was in the spool
 }
 
 type runState int
