@@ -139,24 +139,30 @@ func TestTrustedClientRelays(t *testing.T) {
 	}
 }
 
-// A real Postfix as next hop takes the message and delivers it.
+// With real servers on all sides: Postfix as next hop takes the message and
+// delivers it.
 func TestPostfixBehindUs(t *testing.T) {
 	dir := testkit.Dir(t)
 	postfix := testkit.Up(t, testkit.NewPostfix(dir))
 	clamd := testkit.Up(t, testkit.NewClamd(dir))
+	spamd := testkit.Up(t, testkit.NewSpamd(dir))
 	g := newGateway(t, binaries.race, postfix.Addr)
 	g.UseClamd("unix:"+clamd.Socket, "tempfail")
+	g.UseSpamd("unix:"+spamd.Socket, "tempfail")
 	testkit.Up(t, g)
 	small := testkit.Message("1", "hello", "An ordinary note.\r\n.leading dot\r\nlast")
 	large := testkit.Message("2", "large", testkit.Filler(2_000_000))
 	sendWant(t, g.Addr, letter(small), testkit.Dot, 250)
 	sendWant(t, g.Addr, letter(large), testkit.Dot, 250)
 	sendWant(t, g.Addr, letter(testkit.Message("3", "eicar", testkit.EICAR())), testkit.Dot, 5)
+	sendWant(t, g.Addr, letter(testkit.Message("4", "gtube", testkit.GTUBE())), testkit.Dot, 550)
 	for _, data := range [][]byte{small, large} {
 		want := bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
 		testkit.Eventually(t, 20*time.Second, "the message in the Maildir", func() bool {
 			all, err := postfix.Delivered()
-			return err == nil && slices.ContainsFunc(all, func(m []byte) bool { return bytes.HasSuffix(m, want) })
+			return err == nil && slices.ContainsFunc(all, func(m []byte) bool {
+				return bytes.HasSuffix(m, want) && bytes.Contains(m, []byte("\nX-Spam-Score: ")) && bytes.Contains(m, []byte("\nX-Virus-Scanned: "))
+			})
 		})
 	}
 	if all, _ := postfix.Delivered(); len(all) != 2 {
