@@ -76,7 +76,12 @@ func DefaultConfig() Config {
 		MaxEdits:       1000,
 		MaxEditSize:    64 << 20,
 		MaxConcurrent:  100,
+		Headers:        []string{},
+		Listeners:      []string{},
+		Networks:       []netip.Prefix{},
+		NotNetworks:    []netip.Prefix{},
 		Authenticated:  Any,
+		Domains:        []string{},
 	}
 }
 
