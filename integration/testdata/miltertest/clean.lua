@@ -1,0 +1,26 @@
+-- A clean message: every stage continues, our ID goes below the MTA's Received.
+local function want(what, ok) if not ok then mt.echo("not as wanted: " .. what) error(what) end end
+local c = mt.connect(socket)
+want("connect", c ~= nil)
+want("conninfo", mt.conninfo(c, "client.example", "192.0.2.25") == nil)
+want("reply to CONNECT", mt.getreply(c) == SMFIR_CONTINUE)
+want("actions", mt.test_action(c, SMFIF_ADDHDRS) and mt.test_action(c, SMFIF_CHGHDRS) and mt.test_action(c, SMFIF_QUARANTINE))
+want("no content may be left out", not mt.test_option(c, SMFIP_NOBODY) and not mt.test_option(c, SMFIP_NOHDRS))
+want("helo", mt.helo(c, "client.example") == nil)
+mt.macro(c, SMFIC_MAIL, "i", "queue-id-1")
+want("mail", mt.mailfrom(c, "<s@sender.test>", "SIZE=100") == nil and mt.getreply(c) == SMFIR_CONTINUE)
+want("rcpt", mt.rcptto(c, "<u@example.com>", "NOTIFY=NEVER") == nil and mt.getreply(c) == SMFIR_CONTINUE)
+for name, value in pairs({ From = "s@sender.test", Subject = "hi", Date = "Sat, 21 Nov 2026 10:00:00 +0000" }) do
+	want("header " .. name, mt.header(c, name, value) == nil)
+end
+want("eoh", mt.eoh(c) == nil)
+want("body", mt.bodystring(c, "An ordinary note.\r\n") == nil)
+want("body", mt.bodyrandom(c, 200000) == nil)
+want("eom", mt.eom(c) == nil)
+want("verdict", mt.getreply(c) == SMFIR_CONTINUE or mt.getreply(c) == SMFIR_ACCEPT)
+want("our ID", mt.eom_check(c, MT_HDRINSERT, "X-Gatepost-ID"))
+local id = mt.getheader(c, "X-Gatepost-ID", 0)
+want("its value", id ~= nil and #id > 20)
+want("scanned", mt.eom_check(c, MT_HDRINSERT, "X-Virus-Scanned"))
+want("nothing else", not mt.eom_check(c, MT_HDRCHANGE) and not mt.eom_check(c, MT_HDRDELETE) and not mt.eom_check(c, MT_BODYCHANGE) and not mt.eom_check(c, MT_QUARANTINE))
+mt.disconnect(c)
