@@ -24,11 +24,13 @@ type Sent struct {
 	Hidden int         // fields that the milter was not shown: the MTA's own Received
 	Exact  bool        // the blank behind the colon is part of the value (HDR_LEADSPC)
 	Host   string      // the domain of an address that has none
+	MTA    string      // macro v, by which the milter tells sendmail from Postfix
 }
 
 // Changes makes of edits what Postfix would: each counts in the header that
 // the ones before have left. A change counts fields of its name that the milter
 // was shown, an insertion all fields, those that it was not shown included.
+// Behind sendmail a deleted field still counts (milter_changeheader).
 func (s Sent) Changes(edits []Edit) (Changes, error) {
 	var c Changes
 	var body bytes.Buffer
@@ -99,6 +101,7 @@ func (s Sent) envelope(e Edit) (mail.Edit, error) {
 type replay struct {
 	Sent
 	slots []slot
+	keeps bool // deleted fields keep their place in the count, as in sendmail
 }
 
 // slot is a field with its identity.
@@ -110,7 +113,7 @@ type slot struct {
 }
 
 func newReplay(s Sent) *replay {
-	r := &replay{Sent: s, slots: make([]slot, len(s.Header))}
+	r := &replay{Sent: s, slots: make([]slot, len(s.Header)), keeps: dialectOf(s.MTA) == sendmail}
 	for i, f := range s.Header {
 		r.slots[i] = slot{at: i, field: f}
 	}
@@ -132,7 +135,7 @@ func (r *replay) header(e Edit) error {
 	at := len(r.slots)
 	if change {
 		if i := r.find(e.Header); i >= 0 {
-			r.slots[i].field, r.slots[i].changed = f, true
+			r.slots[i].field, r.slots[i].changed, r.slots[i].gone = f, true, false
 			return nil
 		}
 	} else if e.Code == byte(milter.ActInsertHeader) {
@@ -147,7 +150,7 @@ func (r *replay) header(e Edit) error {
 func (r *replay) find(h wire.Header) int {
 	n := max(h.Index, 1)
 	for i, s := range r.slots {
-		if s.gone || s.at >= r.Above && s.at < r.Above+r.Hidden || !s.field.Is(h.Name) {
+		if s.gone && !r.keeps || s.at >= r.Above && s.at < r.Above+r.Hidden || !s.field.Is(h.Name) {
 			continue
 		}
 		if n--; n == 0 {
@@ -160,7 +163,7 @@ func (r *replay) find(h wire.Header) int {
 // place returns the slot of the n-th field, from 0.
 func (r *replay) place(n uint32) int {
 	for i, s := range r.slots {
-		if s.gone {
+		if s.gone && !r.keeps {
 			continue
 		}
 		if n == 0 {

@@ -44,6 +44,7 @@ func (c *checker) changes(tx *mail.Transaction, seen view, edits []milter.Edit) 
 		Hidden: 1,
 		Exact:  c.conn.Agreed().Protocol&gomilter.OptHeaderLeadingSpace != 0,
 		Host:   cmp.Or(tx.Session.Macros["j"], c.f.cfg.Hostname),
+		MTA:    tx.Session.Macros["v"],
 	}
 	if seen.own < 0 { // counted, although nobody here sees it
 		sent.Header = slices.Insert(slices.Clone(sent.Header), 0, mail.NewField("Received", ""))

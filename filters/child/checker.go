@@ -40,6 +40,7 @@ type message struct {
 	retired bool // it accepted it
 	data    bool // DATA was sent
 	last    *said
+	noted   *said // in a finding of this message
 	offered map[mail.Address]bool
 	taken   int   // recipients that it did not refuse
 	refusal *said // of the first that it did, when nobody waited at RCPT
@@ -51,7 +52,7 @@ type said struct {
 	stage  mail.Stage
 	rcpt   *mail.Path // it is about this recipient only
 	answer milter.Answer
-	noted  bool // in a finding
+	noted  bool // in a finding of the session
 }
 
 var errBudget = errors.New("no time left for this message")
@@ -79,7 +80,7 @@ func (c *checker) Check(ctx context.Context, tx *mail.Transaction) (filters.Repo
 		c.hangUp()
 		return filters.Report{}, fmt.Errorf("milter: %w", err)
 	}
-	return c.report(changes, s), nil
+	return c.report(tx.Stage, changes, s), nil
 }
 
 // tell returns what the milter made of the message, and what it said.
@@ -102,8 +103,12 @@ func (c *checker) tell(ctx context.Context, tx *mail.Transaction) (milter.Change
 	return c.content(ctx, tx)
 }
 
-// standing is a refusal that was given before and lasts.
+// standing is a refusal that was given before and lasts; that of a HELO until
+// the next one.
 func (c *checker) standing(tx *mail.Transaction) *said {
+	if tx.Stage == mail.StageHelo && c.session != nil && c.session.stage == mail.StageHelo {
+		c.session = nil
+	}
 	if c.session != nil || tx.Stage < mail.StageMail {
 		return c.session
 	}

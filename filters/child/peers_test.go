@@ -118,16 +118,18 @@ func (c command) encode() []byte {
 type line struct {
 	name, value string
 	own         bool
+	dead        bool // deleted, and still in its place
 }
 
-// postfix does one command to the header as Postfix (cleanup_milter.c) does.
-func postfix(h []line, c command) []line {
+// do does one command to the header as the MTA does: Postfix (cleanup_milter.c),
+// or sendmail (milter_changeheader), where deleted fields keep their place.
+func do(h []line, c command, sendmail bool) []line {
 	n := int(c.index)
 	switch c.code {
 	case 'h':
-		return append(h, line{c.name, c.value, false})
+		return append(h, line{name: c.name, value: c.value})
 	case 'i':
-		return slices.Insert(h, min(n, len(h)), line{c.name, c.value, false})
+		return slices.Insert(h, min(n, len(h)), line{name: c.name, value: c.value})
 	}
 	n = max(n, 1)
 	for i, l := range h {
@@ -137,16 +139,20 @@ func postfix(h []line, c command) []line {
 		if n--; n > 0 {
 			continue
 		}
-		if c.value == "" {
-			return slices.Delete(h, i, i+1)
+		switch {
+		case c.value != "":
+			h[i].name, h[i].value, h[i].dead = c.name, c.value, false
+		case sendmail:
+			h[i].dead = true
+		default:
+			h = slices.Delete(h, i, i+1)
 		}
-		h[i].name, h[i].value = c.name, c.value
 		return h
 	}
 	if c.value == "" {
 		return h
 	}
-	return append(h, line{c.name, c.value, false})
+	return append(h, line{name: c.name, value: c.value})
 }
 
 // Random edits by up to five children, each seeing those before it, come out as
@@ -162,10 +168,11 @@ func TestEditsOfSeveralChildrenAgreeWithTheModel(t *testing.T) {
 		name := rapid.SampledFrom([]string{"A", "a", "B", "Received", "DKIM-Signature"})
 		n := rapid.IntRange(1, 5).Draw(rt, "children")
 		behind := rapid.Bool().Draw(rt, "behind an MTA")
-		model := []line{{"Received", " ours", true}}
+		sendmail := behind && rapid.Bool().Draw(rt, "sendmail")
+		model := []line{{name: "Received", value: " ours", own: true}}
 		var text bytes.Buffer
 		for i := range rapid.IntRange(0, 5).Draw(rt, "fields") {
-			l := line{name.Draw(rt, "name"), fmt.Sprint(" ", i), false}
+			l := line{name: name.Draw(rt, "name"), value: fmt.Sprint(" ", i)}
 			model = append(model, l)
 			text.WriteString(l.name + ":" + l.value + "\n")
 		}
@@ -180,15 +187,20 @@ func TestEditsOfSeveralChildrenAgreeWithTheModel(t *testing.T) {
 					c.value = ""
 				}
 				answer = append(answer, c.encode()...)
-				model = postfix(model, c)
+				model = do(model, c, sendmail)
 			}
+			// The next milter is sent the header as it stands: nothing is dead in it.
+			model = slices.DeleteFunc(model, func(l line) bool { return l.dead })
 			children[i].does(at("E", append(answer, cont...)))
 			children[i].forget()
 		}
 		m, _ := multiplexer(t, configs[:n]...)
 		s := session(t, m)
 		if behind {
-			s.base.Via = mail.ViaMilter
+			s.base.Via, s.base.Macros = mail.ViaMilter, map[string]string{"v": "Postfix 3.7.11"}
+		}
+		if sendmail {
+			s.base.Macros["v"] = "8.17.1.9"
 		}
 		s.greet()
 		v := s.send(text.String() + "\nbody\n")
@@ -197,7 +209,7 @@ func TestEditsOfSeveralChildrenAgreeWithTheModel(t *testing.T) {
 		}
 		var want strings.Builder
 		for _, l := range model {
-			if !l.own || !behind {
+			if !l.dead && (!l.own || !behind) {
 				want.WriteString(l.name + ":" + l.value + "\n")
 			}
 		}

@@ -48,10 +48,10 @@ func action(a milter.Answer) mail.Action {
 }
 
 // report puts what the milter said and did into the multiplexer's terms.
-func (c *checker) report(changes milter.Changes, s *said) filters.Report {
+func (c *checker) report(at mail.Stage, changes milter.Changes, s *said) filters.Report {
 	r := filters.Report{Edits: changes.Edits}
 	if s != nil && refuses(s.answer) {
-		c.add(&r, action(s.answer), s)
+		c.add(&r, at, s)
 	} else if c.msg.refusal != nil && c.msg.ended {
 		f := c.msg.refusal.finding(FindingRefusedTo)
 		r.Findings = append(r.Findings, f)
@@ -66,13 +66,15 @@ func (c *checker) report(changes milter.Changes, s *said) filters.Report {
 	return r
 }
 
-func (c *checker) add(r *filters.Report, a mail.Action, s *said) {
+func (c *checker) add(r *filters.Report, at mail.Stage, s *said) {
+	a := action(s.answer)
 	name := map[mail.Action]string{mail.Reject: FindingReject, mail.TempFail: FindingTempFail, mail.Discard: FindingDiscard}[a]
 	f := c.scored(s.finding(name))
-	if !s.noted { // what it said lasts; it was found once
+	if !s.noted && c.msg.noted != s { // what it said lasts, but is one fact
 		r.Findings = append(r.Findings, f)
 	}
-	s.noted = true
+	s.noted = s.noted || at < mail.StageMail
+	c.msg.noted = s
 	reply := s.answer.Reply
 	if s.answer.Code == answerShutdown {
 		reply = mail.Reply{Code: 421, Detail: "4.2", Text: "Service unavailable, closing connection"}

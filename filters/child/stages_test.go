@@ -457,3 +457,30 @@ func TestBreaker(t *testing.T) {
 		t.Errorf("ping: %v", err)
 	}
 }
+
+// What a scoring milter says of the client counts for each of its messages;
+// another HELO is another question.
+func TestWhatIsSaidOfTheSession(t *testing.T) {
+	c := newScript(t, at("C", reject))
+	cfg := c.config()
+	cfg.Vote = child.Vote{Mode: child.Score, Score: 10}
+	m, _ := multiplexer(t, named{"c", cfg})
+	s := session(t, m)
+	want(t, "greet", s.greet(), mail.Accept, "")
+	for range 2 {
+		want(t, "message", s.send(plain), mail.Reject, "550 5.7.1 spam")
+		if got, want := s.found(), "c/child-reject=reject"; got != want {
+			t.Errorf("found %q, want %q", got, want)
+		}
+	}
+
+	c = newScript(t, at("H bad.example", reject))
+	m, _ = multiplexer(t, named{"c", c.config()})
+	s = session(t, m)
+	s.base.Helo = "bad.example"
+	want(t, "bad HELO", s.greet(), mail.Reject, "")
+	s.base.Helo = "good.example"
+	s.tx.Stage = mail.StageHelo
+	want(t, "good HELO", s.h.Helo(t.Context(), s.tx), mail.Accept, "")
+	want(t, "message", s.send(plain), mail.Accept, "")
+}
