@@ -47,39 +47,48 @@ type dialogue struct {
 	tx    *mail.Transaction
 }
 
-// hold goes through one message as a proxy does.
+// hold goes through one session as a proxy does.
 func (d *dialogue) hold(ctx context.Context, h mail.Handler) {
 	d.tx = &mail.Transaction{ID: "0twv0000001111111111BB", Session: &d.session, Start: time.Now()}
-	ask := func(stage mail.Stage, question func(context.Context, *mail.Transaction) mail.Verdict) bool {
-		d.tx.Stage = stage
-		v := question(ctx, d.tx)
-		d.heard = append(d.heard, said(v))
-		d.edits = v.Edits
-		return v.Action < mail.TempFail && v.Action != mail.Discard
+	if d.ask(ctx, mail.StageConnect, h.Connect) && d.ask(ctx, mail.StageHelo, h.Helo) {
+		d.talk(ctx, h)
 	}
-	if !ask(mail.StageConnect, h.Connect) || !ask(mail.StageHelo, h.Helo) {
-		return
+}
+
+func (d *dialogue) ask(ctx context.Context, stage mail.Stage, question func(context.Context, *mail.Transaction) mail.Verdict) bool {
+	d.tx.Stage = stage
+	v := question(ctx, d.tx)
+	d.heard = append(d.heard, said(v))
+	d.edits = v.Edits
+	return v.Action < mail.TempFail && v.Action != mail.Discard
+}
+
+// talk goes through one message.
+func (d *dialogue) talk(ctx context.Context, h mail.Handler) {
+	before := d.tx
+	d.tx = &mail.Transaction{ID: "0twv0000001111111111BB", Session: &d.session, Start: time.Now(), Envelope: mail.Envelope{Sender: d.sender}}
+	if before != nil {
+		d.tx.Findings = before.Findings
 	}
-	d.tx.Envelope.Sender = d.sender
-	if !ask(mail.StageMail, h.Mail) {
+	if !d.ask(ctx, mail.StageMail, h.Mail) {
 		h.Abort(d.tx)
 		return
 	}
 	for _, r := range d.rcpts {
-		if ask(mail.StageRcpt, func(ctx context.Context, tx *mail.Transaction) mail.Verdict { return h.Rcpt(ctx, tx, r) }) {
+		if d.ask(ctx, mail.StageRcpt, func(ctx context.Context, tx *mail.Transaction) mail.Verdict { return h.Rcpt(ctx, tx, r) }) {
 			d.tx.Envelope.Recipients = append(d.tx.Envelope.Recipients, r)
 		} else if strings.HasPrefix(d.heard[len(d.heard)-1], "discard") {
 			h.Abort(d.tx)
 			return
 		}
 	}
-	if len(d.tx.Envelope.Recipients) == 0 || !ask(mail.StageData, h.Data) {
+	if len(d.tx.Envelope.Recipients) == 0 || !d.ask(ctx, mail.StageData, h.Data) {
 		h.Abort(d.tx)
 		return
 	}
 	full := append(mail.Header{mail.NewField("Received", "by us")}, d.header...)
 	d.tx.Message = mail.NewMessage(full, strings.NewReader(d.body), int64(len(d.body)))
-	ask(mail.StageMessage, h.Message)
+	d.ask(ctx, mail.StageMessage, h.Message)
 }
 
 // said is a verdict as both sides must understand it: ACCEPT and CONTINUE
