@@ -26,8 +26,9 @@ type MilterMTA interface {
 // and asks milters about it. A client on loopback may say with XCLIENT who it is.
 type MilterPostfix struct {
 	*Postfix
-	Addr6  string // the same port on ::1; "" where there is no IPv6
-	Chroot bool   // run smtpd below the queue directory, as Debian does; set before Start
+	Addr6    string // the same port on ::1; "" where there is no IPv6
+	Chroot   bool   // run smtpd below the queue directory, as Debian does; set before Start
+	Reinject string // host:port of one more smtpd, for loopback alone, that asks no milter; set before Start
 }
 
 // NewMilterPostfix prepares a Postfix in dir that asks the milters given
@@ -65,7 +66,7 @@ func (p *MilterPostfix) Start() error {
 		if p.Addr6 != "" {
 			p.Addr6 = net.JoinHostPort("::1", Port(p.Addr))
 		}
-		if err := errors.Join(p.lastCounts(), p.useChroot()); err != nil {
+		if err := errors.Join(p.lastCounts(), p.changeServices()); err != nil {
 			return fmt.Errorf("testkit: postfix: %w", err)
 		}
 	}
@@ -97,19 +98,24 @@ func (p *MilterPostfix) lastCounts() error {
 	return os.WriteFile(name, []byte(out.String()), 0o644)
 }
 
-func (p *MilterPostfix) useChroot() error {
-	if !p.Chroot {
-		return nil
-	}
+// changeServices writes into master.cf what Chroot and Reinject want.
+func (p *MilterPostfix) changeServices() error {
 	name := filepath.Join(p.etc, "master.cf")
 	b, err := os.ReadFile(name)
 	if err != nil {
 		return err
 	}
-	if !notChrooted.Match(b) {
-		return errors.New("no smtpd in master.cf")
+	if p.Chroot {
+		if !notChrooted.Match(b) {
+			return errors.New("no smtpd in master.cf")
+		}
+		b = notChrooted.ReplaceAll(b, []byte("${1}y${2}"))
 	}
-	return os.WriteFile(name, notChrooted.ReplaceAll(b, []byte("${1}y${2}")), 0o644)
+	if p.Reinject != "" {
+		b = append(b, p.Reinject+" inet n - n - - smtpd\n    -o smtpd_milters=\n"+
+			"    -o smtpd_recipient_restrictions=permit_mynetworks,reject\n    -o mynetworks=127.0.0.0/8\n"...)
+	}
+	return os.WriteFile(name, b, 0o644)
 }
 
 // QueueDir is the directory that a chrooted smtpd sees as its root.
