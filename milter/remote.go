@@ -139,7 +139,6 @@ func (r *remote) again(ctx context.Context, tx *mail.Transaction) (v mail.Verdic
 	if v.Action >= mail.TempFail {
 		r.drop() // so that the next message is refused, too
 	}
-	r.satisfied = r.trusts
 	return v, r.client != nil
 }
 

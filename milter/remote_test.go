@@ -368,3 +368,33 @@ func TestRemoteMacros(t *testing.T) {
 		})
 	}
 }
+
+// A message that ends without its end is ended for the milter, too; one that
+// the milter itself has ended is not.
+func TestRemoteAbort(t *testing.T) {
+	for name, tt := range map[string]struct {
+		mail mail.Verdict
+		want string
+	}{
+		"in a message": {mail.Verdict{}, "mail <> ; abort; mail <> "},
+		"refused":      {mail.Verdict{Action: mail.Reject}, "mail <> ; abort; mail <> "}, // the server's own
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &fakeHandler{at: map[mail.Stage]mail.Verdict{mail.StageMail: tt.mail}}
+			handler := newRemote(t, "unix:"+start(t, h, nil), nil).Handler()
+			defer handler.Close()
+			d := dialogueOf(1)
+			d.tx = &mail.Transaction{ID: "x", Session: &d.session}
+			handler.Connect(t.Context(), d.tx)
+			for range 2 {
+				d.tx.Stage = mail.StageMail
+				handler.Mail(t.Context(), d.tx)
+				handler.Abort(d.tx)
+			}
+			eventually(t, "events", func() bool { return strings.Count(h.log(), "abort") == 2 })
+			if got, want := h.log(), "connect unknown[192.0.2.1]; "+tt.want+"; abort"; got != want {
+				t.Errorf("it saw %q, want %q", got, want)
+			}
+		})
+	}
+}

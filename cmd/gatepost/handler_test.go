@@ -267,3 +267,50 @@ func kept(t *testing.T, g *gateway, id string) string {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+// verdicts is a handler that says one thing of messages.
+type verdicts struct {
+	foreign
+	says    mail.Verdict
+	aborted int
+}
+
+func (v *verdicts) Message(context.Context, *mail.Transaction) mail.Verdict { return v.says }
+func (v *verdicts) Abort(*mail.Transaction)                                 { v.aborted++ }
+
+// What the rules say of a message and what the milter says become one verdict:
+// the stronger for each recipient. The milter is not asked about what the rules
+// refuse, and told that there is no more to come.
+func TestBehind(t *testing.T) {
+	hold, drop := mail.Verdict{Action: mail.Quarantine, Reason: "ours"}, mail.Verdict{Action: mail.Discard}
+	for _, tt := range []struct {
+		name         string
+		ours, theirs mail.Verdict
+		want         string
+		aborted      int
+	}{
+		{"both pass", mail.Verdict{}, mail.Verdict{Action: mail.Accept}, "accept []", 0},
+		{"ours refuses", mail.Verdict{Action: mail.Reject}, mail.Verdict{}, "reject []", 1},
+		{"ours drops", drop, hold, "discard []", 1},
+		{"theirs refuses", hold, mail.Verdict{Action: mail.TempFail}, "tempfail []", 0},
+		{"theirs refuses for all", mail.Verdict{Action: mail.Quarantine, Recipients: []mail.Verdict{hold, {}}}, mail.Verdict{Action: mail.Reject}, "reject []", 0},
+		{"theirs drops", mail.Verdict{Action: mail.Quarantine, Recipients: []mail.Verdict{hold, {}}}, drop, "quarantine [quarantine discard]", 0},
+		{"theirs holds", mail.Verdict{Action: mail.Discard, Recipients: []mail.Verdict{drop, {}}}, hold, "quarantine [quarantine quarantine]", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ours, theirs := &verdicts{says: tt.ours}, &verdicts{says: tt.theirs}
+			tx := &mail.Transaction{Message: mail.NewMessage(nil, strings.NewReader(""), 0)}
+			v := (&behind{Handler: ours, remote: theirs}).Message(t.Context(), tx)
+			all := []mail.Action{}
+			for _, r := range v.Recipients {
+				all = append(all, r.Action)
+			}
+			if got := fmt.Sprintf("%v %v", v.Action, all); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+			if theirs.aborted != tt.aborted {
+				t.Errorf("aborted %d times, want %d", theirs.aborted, tt.aborted)
+			}
+		})
+	}
+}
