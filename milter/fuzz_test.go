@@ -115,9 +115,13 @@ func (h *anyVerdict) Message(_ context.Context, tx *mail.Transaction) mail.Verdi
 func FuzzServer(f *testing.F) {
 	offers := map[string]uint32{"all": uint32(wire.AllProtocol), "no bits": 0, "without leading space": 0xfffff}
 	for _, bits := range offers {
-		f.Add(true, uint32(wire.AllActions), bits, unpack(dialogueStream()), []byte{0, 0, 0, 1, 0x10})
+		// CONNECT, HELO, MAIL, two RCPT, DATA; then the message, and its recipients.
+		for _, end := range []string{"\x12", "\x13", "\x15", "\x24\x01\x03", "\x24\x03\x05", "\x36\x12\x15", "\x0b", "\x0a", "\x05", "\x02", "\x03", "\x24\x05\x05", "\xff"} {
+			f.Add(true, uint32(wire.AllActions), bits, unpack(dialogueStream()), []byte("\x00\x00\x01\x00\x00\x00"+end))
+			f.Add(true, uint32(wire.AllActions), bits, unpack(dialogueStream()), []byte("\x00\x00\x01\x00\x00\x00"+end+"\x00")) // even: the MTA holds
+		}
 	}
-	f.Add(true, uint32(8), uint32(wire.AllProtocol), unpack(dialogueStream()), []byte{0, 0, 0, 0, 0, 0x23, 1, 3, 5})
+	f.Add(true, uint32(wire.AllActions&^milter.OptRemoveRcpt), uint32(wire.AllProtocol), unpack(dialogueStream()), []byte("\x00\x00\x01\x00\x00\x00\x24\x01\x03"))
 	f.Add(true, uint32(0), uint32(wire.AllProtocol), unpack(dialogueStream()), []byte{3, 2, 2, 3, 0x1b})
 	f.Add(false, uint32(wire.AllActions), uint32(wire.AllProtocol), dialogueStream(), []byte{0})
 	f.Add(false, uint32(wire.AllActions), uint32(wire.AllProtocol), []byte("\x00\x00\x00\x00"), []byte{0})
@@ -141,6 +145,9 @@ func serveOnce(t *testing.T, stream, choices []byte) {
 	var drafts, handlers atomic.Int64
 	cfg := DefaultConfig()
 	cfg.Socket, cfg.Quarantine, cfg.MaxSize, cfg.IdleTimeout = "unix:/x", QuarantineHold, 1<<20, 5*time.Second
+	if len(choices)%2 == 0 { // both ways to hold
+		cfg.Quarantine = QuarantineMTA
+	}
 	held := 0
 	s, err := New(cfg, Deps{
 		NewHandler: func() mail.Handler { handlers.Add(1); return &anyVerdict{choices, &handlers} },
