@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -243,11 +244,15 @@ func (s *session) failed(err error) mail.Verdict {
 }
 
 // strongest joins the verdict of the content with what an earlier stage said
-// that could not be answered then.
+// that could not be answered then: for each recipient, where they differ.
 func strongest(v, earlier mail.Verdict) mail.Verdict {
 	if earlier.Action > v.Action {
 		earlier.Edits = v.Edits
 		return earlier
+	}
+	v.Recipients = slices.Clone(v.Recipients)
+	for i, r := range v.Recipients {
+		v.Recipients[i] = strongest(r, earlier)
 	}
 	return v
 }

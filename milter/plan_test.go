@@ -79,6 +79,19 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// What an earlier stage said is for every recipient.
+func TestStrongest(t *testing.T) {
+	hold := mail.Verdict{Action: mail.Quarantine, Reason: "earlier"}
+	v := strongest(mail.Verdict{Action: mail.Quarantine, Recipients: []mail.Verdict{{Action: mail.Accept}, {Action: mail.Reject}, {Action: mail.Quarantine, Reason: "later"}}}, hold)
+	var got []string
+	for _, r := range v.Recipients {
+		got = append(got, r.Action.String()+" "+r.Reason)
+	}
+	if want := "quarantine earlier,reject ,quarantine later"; strings.Join(got, ",") != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // Who has no place to hold messages is not told to.
 func TestHoldNeedsAPlace(t *testing.T) {
 	cfg := DefaultConfig()
