@@ -20,6 +20,10 @@ type checker struct {
 	f    *Filter
 	conn *milter.Client // nil: none
 	used bool           // conn had another session before
+	// keepable: libmilter would take QUIT_NC now. It does so after a message
+	// that it let pass or that was aborted; anywhere else it ignores it, and
+	// then the next CONNECT, too (engine.c, next_states; seen with opendkim).
+	keepable bool
 
 	helo    greeting
 	retired bool  // it accepted the client
@@ -151,21 +155,28 @@ func (c *checker) greet(ctx context.Context, tx *mail.Transaction) (*said, error
 	if tx.Stage < mail.StageHelo || now.name == "" || c.helo == now && tx.Stage != mail.StageHelo {
 		return nil, nil
 	}
-	c.helo = now
+	c.helo, c.keepable = now, false
 	c.conn.Macros(c.macros(gomilter.StageHelo, gomilter.CodeHelo, tx, nil, true))
 	a, err := c.conn.Helo(ctx, now.name)
 	return c.verdictOf(mail.StageHelo, a, err)
 }
 
 // connect opens a connection and tells of the client. That one which was kept
-// is dead shows at the first question; then a new one is tried.
+// is of no use shows at the first question; then a new one is tried.
 func (c *checker) connect(ctx context.Context, tx *mail.Transaction) (s *said, err error) {
 	for {
 		if c.conn, c.used, err = c.f.connect(ctx); err != nil {
 			return nil, err
 		}
 		c.conn.Macros(c.macros(gomilter.StageConnect, gomilter.CodeConn, tx, nil, true))
-		a, err := c.conn.Connect(ctx, connection(tx.Session))
+		patience := c.f.cfg.Timeout
+		if c.used {
+			patience = min(patience, usedPatience)
+		}
+		first, cancel := context.WithTimeout(ctx, patience)
+		a, err := c.conn.Connect(first, connection(tx.Session))
+		cancel()
+		c.keepable = false
 		if err == nil || !c.used || ctx.Err() != nil {
 			return c.verdictOf(mail.StageConnect, a, err)
 		}
@@ -177,7 +188,7 @@ func (c *checker) connect(ctx context.Context, tx *mail.Transaction) (s *said, e
 // envelope tells of sender, recipients and DATA.
 func (c *checker) envelope(ctx context.Context, tx *mail.Transaction) (*said, error) {
 	if !c.msg.began {
-		c.msg.began, c.msg.offered = true, make(map[mail.Address]bool)
+		c.msg.began, c.msg.offered, c.keepable = true, make(map[mail.Address]bool), false
 		c.conn.Macros(c.macros(gomilter.StageMailFrom, gomilter.CodeMail, tx, nil, true))
 		sender := tx.Envelope.Sender
 		a, err := c.conn.Mail(ctx, wire.Envelope{Address: sender.Path(), Args: sender.Args})
@@ -243,7 +254,7 @@ func (c *checker) content(ctx context.Context, tx *mail.Transaction) (milter.Cha
 	}
 	c.conn.Macros(c.macros(gomilter.StageEOM, gomilter.CodeEOB, tx, nil, true))
 	edits, a, err := c.conn.End(ctx)
-	c.msg.ended = true
+	c.msg.ended, c.keepable = true, a.Code == gomilter.ActContinue
 	s, err = c.verdictOf(mail.StageMessage, a, err)
 	if err != nil || s != nil && refuses(a) {
 		return milter.Changes{}, s, err
@@ -277,10 +288,12 @@ func (c *checker) sendContent(ctx context.Context, tx *mail.Transaction, seen vi
 // Abort ends the message for the milter.
 func (c *checker) Abort() {
 	open := c.conn != nil && c.msg.began && !c.msg.ended
+	spoke := c.msg.last != nil
 	c.msg = message{}
 	if !open {
 		return
 	}
+	c.keepable = !spoke
 	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
 	defer cancel()
 	if c.conn.Abort(ctx) != nil {
@@ -300,7 +313,7 @@ func (c *checker) hangUp() {
 func (c *checker) Close() {
 	c.Abort()
 	if c.conn != nil {
-		c.f.release(c.conn)
+		c.f.release(c.conn, c.keepable)
 		c.conn = nil
 	}
 }

@@ -22,6 +22,9 @@ const (
 	// some milters take QUIT_NC for an error.
 	reuseRests = 10 * time.Minute
 	goodbye    = time.Second // for a last word
+	// usedPatience is how long a connection that was kept may take for its
+	// first answer.
+	usedPatience = 5 * time.Second
 )
 
 // Filter is one child milter.
@@ -88,6 +91,11 @@ func (f *Filter) dial(ctx context.Context) (*milter.Client, error) {
 		Actions:  gomilter.OptSetSymList,
 		Protocol: wire.AllProtocol &^ gomilter.OptRcptRej,
 	}
+	if f.cfg.Reuse {
+		// opendkim forgets in the second session that it agreed on this, and
+		// signs another header than the one that it was sent.
+		offer.Protocol &^= gomilter.OptHeaderLeadingSpace
+	}
 	for _, c := range f.cfg.Changes {
 		offer.Actions |= c.actions()
 	}
@@ -117,8 +125,8 @@ func (f *Filter) connect(ctx context.Context) (c *milter.Client, used bool, err 
 }
 
 // release gives back a connection whose session has ended.
-func (f *Filter) release(c *milter.Client) {
-	if !f.keeps(c) {
+func (f *Filter) release(c *milter.Client, keepable bool) {
+	if !keepable || !f.keeps(c) {
 		_ = c.Close()
 		return
 	}

@@ -166,3 +166,56 @@ func TestReuseWhereTheMilterHangsUp(t *testing.T) {
 		return c.log("K") == "K" && c.log("Q") == "Q; Q; Q" && c.connections() == 4
 	})
 }
+
+// What libmilter would not take is not tried.
+func TestWhatIsNotKept(t *testing.T) {
+	for name, tt := range map[string]struct {
+		answer func(string) []byte
+		do     func(*smtp)
+	}{
+		"no message":            {nil, func(*smtp) {}},
+		"accepted at the end":   {at("E", accept), func(s *smtp) { s.send(plain) }},
+		"refused at the end":    {at("E", reject), func(s *smtp) { s.send(plain) }},
+		"refused at MAIL":       {at("M", reject), func(s *smtp) { s.send(plain) }},
+		"HELO behind a message": {nil, func(s *smtp) { s.send(plain); s.tx.Stage = mail.StageHelo; s.h.Helo(t.Context(), s.tx) }},
+		"failed":                {at("E", []byte{0, 0, 0, 0}), func(s *smtp) { s.send(plain) }},
+	} {
+		c := newScript(t, tt.answer)
+		cfg := c.config()
+		cfg.Reuse = true
+		m, _ := multiplexer(t, named{"c", cfg})
+		s := session(t, m)
+		s.greet()
+		tt.do(s)
+		s.h.Close()
+		want(t, name, session(t, m).greet(), mail.Accept, "")
+		if c.connections() != 2 || c.log("K") != "" {
+			t.Errorf("%s: %d connections, saw %q", name, c.connections(), c.log("CHMREAKQ"))
+		}
+	}
+}
+
+// A milter that ignores what comes on a kept connection costs one wait.
+func TestReuseWhereTheMilterFallsSilent(t *testing.T) {
+	kept := false
+	c := newScript(t, func(e string) []byte {
+		if kept && e[0] == 'C' {
+			kept = false
+			return hang
+		}
+		kept = kept || e == "K"
+		return nil
+	})
+	cfg := c.config()
+	cfg.Reuse = true
+	m, _ := multiplexer(t, named{"c", cfg})
+	for range 3 {
+		s := session(t, m)
+		want(t, "greet", s.greet(), mail.Accept, "")
+		want(t, "message", s.send(plain), mail.Accept, "")
+		s.h.Close()
+	}
+	if c.log("K") != "K" || c.connections() != 3 {
+		t.Errorf("%d connections, saw %q", c.connections(), c.log("CKQ"))
+	}
+}

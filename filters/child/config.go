@@ -48,7 +48,8 @@ type Config struct {
 	// MaxConcurrent is how many checks run at a time. Default 100.
 	MaxConcurrent int `toml:"max_concurrent"`
 	// Reuse keeps connections for other sessions (QUIT_NC), where the milter
-	// goes along. Default false.
+	// goes along. No MTA does that, so few milters were ever tried with it.
+	// Default false.
 	Reuse bool `toml:"reuse"`
 
 	// The milter is asked only where all of these hold; an empty one always

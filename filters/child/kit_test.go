@@ -159,6 +159,7 @@ func (s *script) handle(p wire.Packet) []byte {
 		offer, _ := wire.DecodeNegotiation(p.Data)
 		neg := s.neg
 		neg.Actions &= offer.Actions
+		neg.Protocol &^= gomilter.OptHeaderLeadingSpace &^ offer.Protocol
 		return neg.Append(nil)
 	case 'D':
 		m, _ := wire.DecodeMacros(p.Data)
