@@ -20,14 +20,26 @@ type view struct {
 	own int // its place; -1: not in the header
 }
 
-// shown finds our own Received. It stands on top, or below what other milters
-// inserted above it.
+// shown finds our own Received, by the message's ID. It stands on top, or below
+// what other milters inserted above it.
 func shown(tx *mail.Transaction) view {
 	s := tx.Session
 	if s.Via == mail.ViaMilter || s.Via == mail.ViaScan && !s.Client.IsValid() {
 		return view{-1}
 	}
-	return view{slices.IndexFunc(tx.Message.Header, func(f mail.Field) bool { return f.Is("Received") })}
+	first := -1
+	for i, f := range tx.Message.Header {
+		if !f.Is("Received") {
+			continue
+		}
+		if slices.Contains(strings.FieldsFunc(f.Value(), func(r rune) bool { return r == ' ' || r == ';' }), tx.ID) {
+			return view{i}
+		}
+		if first < 0 {
+			first = i
+		}
+	}
+	return view{first}
 }
 
 // changes makes edits of what the milter asked for, within its rights.

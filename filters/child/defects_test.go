@@ -136,6 +136,25 @@ func TestDefectLHangingShadowHidesNobody(t *testing.T) {
 	}
 }
 
+// Our own Received is known by the message's ID, wherever it stands.
+func TestOwnReceivedBelowAnother(t *testing.T) {
+	c1, c2 := newScript(t, at("E", join(insert(0, "Received", " a child's"), cont))), newScript(t, nil)
+	m, _ := multiplexer(t, named{"c1", c1.config()}, named{"c2", c2.config()})
+	s := session(t, m)
+	s.greet()
+	s.id = "ours;"
+	s.send("Received: theirs\n" + plain)
+	if got, want := c2.log("L"), "L Received= a child's; L Received= theirs"; strings.HasPrefix(got, want) {
+		t.Errorf("an ID that is not there was found: %s", got)
+	}
+	c2.forget()
+	s.id = "ours"
+	s.send("Received: theirs\n" + plain)
+	if got, want := c2.log("L"), "L Received= a child's; L Received= theirs"; !strings.HasPrefix(got, want) {
+		t.Errorf("c2 saw %q, want %q", got, want)
+	}
+}
+
 // H: a bad socket is refused before anything runs; the configuration's own
 // tests see that the daemon doesn't start.
 func TestDefectHBadSocketIsRefused(t *testing.T) {

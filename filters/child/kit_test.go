@@ -2,6 +2,7 @@ package child_test
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"log/slog"
 	"net"
@@ -323,6 +324,7 @@ type smtp struct {
 	h    mail.Handler
 	tx   *mail.Transaction
 	base mail.Session
+	id   string // of the messages; "": T1, T2, …
 	n    int
 }
 
@@ -358,7 +360,7 @@ func (s *smtp) greet() mail.Verdict {
 
 func (s *smtp) mail(from string) mail.Verdict {
 	s.n++
-	s.tx = &mail.Transaction{ID: "T" + strconv.Itoa(s.n), Stage: mail.StageMail, Session: &s.base, Envelope: mail.Envelope{Sender: path(from)}}
+	s.tx = &mail.Transaction{ID: cmp.Or(s.id, "T"+strconv.Itoa(s.n)), Stage: mail.StageMail, Session: &s.base, Envelope: mail.Envelope{Sender: path(from)}}
 	v := s.h.Mail(s.t.Context(), s.tx)
 	if v.Action >= mail.TempFail {
 		s.h.Abort(s.tx)
@@ -385,7 +387,7 @@ func (s *smtp) data(text string) mail.Verdict {
 	}
 	text = strings.ReplaceAll(text, "\n", "\r\n")
 	if s.base.Via == mail.ViaSMTP {
-		text = "Received: ours\r\n" + text
+		text = "Received: ours\r\n" + text // a message with the ID "ours" is named in it
 	}
 	m, err := mail.ReadMessage(strings.NewReader(text), int64(len(text)))
 	if err != nil {

@@ -196,6 +196,7 @@ func TestEditsOfSeveralChildrenAgreeWithTheModel(t *testing.T) {
 		}
 		m, _ := multiplexer(t, configs[:n]...)
 		s := session(t, m)
+		s.id = "ours" // our Received names it
 		if behind {
 			s.base.Via, s.base.Macros = mail.ViaMilter, map[string]string{"v": "Postfix 3.7.11"}
 		}
