@@ -144,8 +144,8 @@ func FuzzServer(f *testing.F) {
 func serveOnce(t *testing.T, stream, choices []byte) {
 	var drafts, handlers atomic.Int64
 	cfg := DefaultConfig()
-	cfg.Socket, cfg.Quarantine, cfg.MaxSize, cfg.IdleTimeout = "unix:/x", QuarantineHold, 1<<20, 5*time.Second
-	if len(choices)%2 == 0 { // both ways to hold
+	cfg.Socket, cfg.Quarantine, cfg.MaxSize, cfg.IdleTimeout = "unix:/x", QuarantineHold, 1<<20, 20*time.Millisecond // half a packet ends soon
+	if len(choices)%2 == 0 {                                                                                         // both ways to hold
 		cfg.Quarantine = QuarantineMTA
 	}
 	held := 0
