@@ -32,9 +32,28 @@ func (s *session) plan(v mail.Verdict) plan {
 	}
 	if s.srv.cfg.Quarantine == QuarantineHold && len(rcpts) > 0 && (len(v.Recipients) > 0 || v.Action == mail.Quarantine) {
 		mayDelete := s.agreed.Actions&milter.OptRemoveRcpt != 0
-		return planHold(v, rcpts, mayDelete)
+		p := planHold(v, rcpts, mayDelete)
+		p.verdict = s.orLater(p.verdict)
+		return p
 	}
-	return plan{verdict: oneForAll(v, rcpts)}
+	return plan{verdict: s.orLater(oneForAll(v, rcpts))}
+}
+
+// orLater is v, or TempFail where the MTA didn't allow what v can't do without:
+// it would deliver what is to be held or dropped.
+func (s *session) orLater(v mail.Verdict) mail.Verdict {
+	missing := ""
+	if v.Action == mail.Quarantine && s.agreed.Actions&milter.OptQuarantine == 0 {
+		missing = "quarantine"
+	}
+	deletes := slices.ContainsFunc(v.Edits, func(e mail.Edit) bool { _, ok := e.(mail.DeleteRecipient); return ok })
+	if v.Action.Delivers() && deletes && s.agreed.Actions&milter.OptRemoveRcpt == 0 {
+		missing = "delete recipients"
+	}
+	if missing == "" {
+		return v
+	}
+	return mail.Verdict{Action: mail.TempFail, Reason: "the MTA lets no filter " + missing + ": " + v.Reason}
 }
 
 // refusedForAll is the answer where the message is refused: for all recipients,

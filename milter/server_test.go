@@ -390,6 +390,30 @@ func TestMessageVerdicts(t *testing.T) {
 	}
 }
 
+// An MTA that allows neither quarantine nor deletion would deliver what is to be
+// held or dropped: it is told to come later.
+func TestVerdictThatTheMTACannotDo(t *testing.T) {
+	for name, v := range map[string]mail.Verdict{
+		"quarantine":            {Action: mail.Quarantine, Reason: "odd"},
+		"one recipient dropped": {Recipients: []mail.Verdict{{}, {Action: mail.Discard, Reason: "virus"}}},
+		"one recipient held":    {Recipients: []mail.Verdict{{}, {Action: mail.Quarantine, Reason: "spam"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &fakeHandler{at: map[mail.Stage]mail.Verdict{mail.StageMessage: v}}
+			offer := full
+			offer.Actions &^= milter.OptQuarantine | milter.OptRemoveRcpt
+			m := dial(t, start(t, h, nil), offer)
+			m.hello()
+			m.ask(envelope('M', "<a@b.example>"))
+			m.ask(envelope('R', "<b@example.com>"))
+			m.ask(envelope('R', "<c@example.com>"))
+			if got := strings.Join(m.content(plain, "x"), ","); got != "t" {
+				t.Errorf("got %q, want a tempfail", got)
+			}
+		})
+	}
+}
+
 func TestAddressFamilies(t *testing.T) {
 	for _, tt := range []struct{ family, address, want string }{
 		{"6", "IPv6:2001:db8::1", "h.example[2001:db8::1]"},
