@@ -178,6 +178,9 @@ func (s *session) endOfMessage(ctx context.Context) error {
 			p = plan{verdict: v}
 		}
 	}
+	if p.verdict.Action == mail.TempFail {
+		v = p.verdict // the log says what the MTA was told
+	}
 	s.log(v, len(p.held))
 	return s.finish(p.verdict)
 }
