@@ -75,6 +75,11 @@ func (s Step) withDefaults() (Step, error) {
 	if err := s.OnError.Validate(); err != nil {
 		return s, fmt.Errorf("%s: %w", s.Name, err)
 	}
+	for stage, word := range s.OnErrorAt {
+		if err := word.Validate(); err != nil {
+			return s, fmt.Errorf("%s: at %s: %w", s.Name, stage, err)
+		}
+	}
 	if s.Timeout < 0 || s.MaxConcurrent < 0 || s.Breaker.Failures < 0 || s.Breaker.Probe < 0 {
 		return s, fmt.Errorf("%s: a negative limit", s.Name)
 	}

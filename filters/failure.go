@@ -1,6 +1,7 @@
 package filters
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,6 +54,17 @@ func resultOf(err error) string {
 		return ResultTimeout
 	}
 	return ResultError
+}
+
+// onError is what a failure of s means at the stage of tx: the listener's word,
+// or the step's for this stage, or its word for all.
+func (m *Multiplexer) onError(s *step, tx *mail.Transaction) OnError {
+	if tx.Session != nil {
+		if word := m.cfg.OnErrorByListener[tx.Session.Listener]; word != "" {
+			return word
+		}
+	}
+	return cmp.Or(s.OnErrorAt[tx.Stage], s.OnError)
 }
 
 // failed is the finding that a filter could not tell.

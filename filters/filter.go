@@ -33,14 +33,17 @@ type Report struct {
 
 // Step is a filter in its place.
 type Step struct {
-	Name     string
-	Filter   Filter
-	Session  SessionFilter // in place of Filter
-	Stages   []mail.Stage  // where it wants to be asked; none: at the message
-	Timeout  time.Duration // of one check; 0: one minute
-	OnError  OnError       // "": tempfail
-	Modifies bool          // it may change the message and runs in its place alone
-	Shadow   bool          // its findings are recorded; nobody waits for it, and the policy isn't told
+	Name    string
+	Filter  Filter
+	Session SessionFilter // in place of Filter
+	Stages  []mail.Stage  // where it wants to be asked; none: at the message
+	Timeout time.Duration // of one check; 0: one minute
+	OnError OnError       // "": tempfail
+	// OnErrorAt replaces OnError at single stages: of the stage that is judged,
+	// whenever the filter failed.
+	OnErrorAt map[mail.Stage]OnError
+	Modifies  bool // it may change the message and runs in its place alone
+	Shadow    bool // its findings are recorded; nobody waits for it, and the policy isn't told
 
 	// MaxConcurrent is how many checks run at a time; more wait their turn, on
 	// the time of the message and not on the filter's. 0: 20.

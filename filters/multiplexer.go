@@ -115,23 +115,13 @@ func (m *Multiplexer) Close(ctx context.Context) error {
 	return nil
 }
 
-// onError is what a failure of s means for the session of tx.
-func (m *Multiplexer) onError(s *step, tx *mail.Transaction) OnError {
-	if tx.Session != nil {
-		if word := m.cfg.OnErrorByListener[tx.Session.Listener]; word != "" {
-			return word
-		}
-	}
-	return s.OnError
-}
-
 // refusal is the answer at connect while a filter is down without which the
 // operator wants no mail at all.
 func (h *handler) refusal(tx *mail.Transaction) (mail.Verdict, bool) {
 	view := *tx
 	view.Stage = mail.StageConnect
 	for _, s := range h.m.steps {
-		if s.Shadow || h.m.onError(s, tx) != Refuse || s.breaker.admits() {
+		if s.Shadow || h.m.onError(s, &view) != Refuse || s.breaker.admits() {
 			continue
 		}
 		if s.Session == nil || h.seats.of(s).take().Wants(&view) {

@@ -52,20 +52,26 @@ func New(cfg Config) (*Filter, error) {
 
 // Step puts the filter into its place, with the limits of its configuration.
 func (f *Filter) Step() filters.Step {
-	s := filters.Step{
+	return filters.Step{
 		Name:          "milter",
 		Session:       f,
-		Stages:        []mail.Stage{mail.StageMessage},
+		Stages:        f.cfg.stages(),
 		Timeout:       f.cfg.Timeout,
 		OnError:       f.cfg.OnError,
+		OnErrorAt:     f.cfg.OnErrorAt.words(),
 		MaxConcurrent: f.cfg.MaxConcurrent,
 		Shadow:        f.cfg.Vote.Mode == Shadow,
 		Modifies:      f.cfg.modifies(),
 	}
-	if f.cfg.Vote.Mode == Enforce {
-		s.Stages = []mail.Stage{mail.StageConnect, mail.StageHelo, mail.StageMail, mail.StageRcpt, mail.StageData, mail.StageMessage}
+}
+
+// stages are those at which the milter is asked. Where its refusals don't act,
+// the message is early enough.
+func (c Config) stages() []mail.Stage {
+	if c.Vote.Mode != Enforce {
+		return []mail.Stage{mail.StageMessage}
 	}
-	return s
+	return []mail.Stage{mail.StageConnect, mail.StageHelo, mail.StageMail, mail.StageRcpt, mail.StageData, mail.StageMessage}
 }
 
 // modifies reports whether the milter may change the message that others see.

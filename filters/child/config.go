@@ -3,6 +3,7 @@ package child
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -30,6 +31,8 @@ type Config struct {
 	// too slow, breaks the protocol, its rights or its budget. Default
 	// tempfail.
 	OnError filters.OnError `toml:"on_error"`
+	// OnErrorAt replaces OnError at single stages. Default none.
+	OnErrorAt OnErrorAt `toml:"on_error_at"`
 	// Vote says what the milter's refusals do. Default enforce.
 	Vote Vote `toml:"vote"`
 
@@ -84,6 +87,49 @@ func DefaultConfig() Config {
 		Authenticated:  Any,
 		Domains:        []string{},
 	}
+}
+
+// OnErrorAt is on_error for single stages: what is said there while the milter
+// can't be asked, also where it failed at an earlier one.
+type OnErrorAt struct {
+	Connect filters.OnError `toml:"connect"`
+	Helo    filters.OnError `toml:"helo"`
+	Mail    filters.OnError `toml:"mail"`
+	Rcpt    filters.OnError `toml:"rcpt"`
+	Data    filters.OnError `toml:"data"`
+	Message filters.OnError `toml:"message"`
+}
+
+// words are those that were set.
+func (o OnErrorAt) words() map[mail.Stage]filters.OnError {
+	words := map[mail.Stage]filters.OnError{
+		mail.StageConnect: o.Connect, mail.StageHelo: o.Helo, mail.StageMail: o.Mail,
+		mail.StageRcpt: o.Rcpt, mail.StageData: o.Data, mail.StageMessage: o.Message,
+	}
+	maps.DeleteFunc(words, func(_ mail.Stage, word filters.OnError) bool { return word == "" })
+	return words
+}
+
+// validate refuses words that mean nothing at their stage, and stages at which
+// the milter is never asked.
+func (o OnErrorAt) validate(asked []mail.Stage) error {
+	var errs []error
+	words := o.words()
+	for stage := mail.StageConnect; stage <= mail.StageMessage; stage++ {
+		word := words[stage]
+		switch {
+		case word == "":
+		case word.Validate() != nil:
+			errs = append(errs, fmt.Errorf("on_error_at.%s: %s", stage, strings.TrimPrefix(word.Validate().Error(), "on_error: ")))
+		case !slices.Contains(asked, stage):
+			errs = append(errs, fmt.Errorf("on_error_at.%s: with this vote the milter is asked at the message only; write message = ...", stage))
+		case word == filters.Refuse && stage != mail.StageConnect:
+			errs = append(errs, fmt.Errorf("on_error_at.%s: refuse is an answer to connections only; write tempfail", stage))
+		case word == filters.Hold && stage != mail.StageMessage:
+			errs = append(errs, fmt.Errorf("on_error_at.%s: there is no message yet to hold; write continue or tempfail", stage))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Mode is what a refusal of the milter does.
@@ -193,7 +239,7 @@ func (c Config) Validate() error {
 	if _, _, err := milter.ParseSocket(c.Address); err != nil {
 		errs = append(errs, fmt.Errorf("address: %s", strings.TrimPrefix(err.Error(), "socket: ")))
 	}
-	errs = append(errs, c.OnError.Validate(), c.Authenticated.Validate())
+	errs = append(errs, c.OnError.Validate(), c.OnErrorAt.validate(c.stages()), c.Authenticated.Validate())
 	problem(c.Timeout <= 0, "timeout: must be above 0")
 	problem(c.ConnectTimeout <= 0, "connect_timeout: must be above 0")
 	problem(c.MaxEdits <= 0, "max_edits: must be above 0")
