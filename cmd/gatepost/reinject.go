@@ -51,11 +51,11 @@ func (h hops) Reroute(e *spool.Entry) (dest string, ok bool) {
 }
 
 // Deliver hands a message to a next hop.
-func (h hops) Deliver(ctx context.Context, dest, id string, env mail.Envelope, content mail.Content) []mail.Outcome {
+func (h hops) Deliver(ctx context.Context, dest string, facts mail.Facts, env mail.Envelope, content mail.Content) []mail.Outcome {
 	if name, ok := strings.CutPrefix(dest, reinject); ok && h.back[name] != nil {
-		return h.back[name].Deliver(ctx, ".", id, env, content)
+		return h.back[name].Deliver(ctx, ".", facts, env, content)
 	}
-	return h.Forwarder.Deliver(ctx, dest, id, env, content)
+	return h.Forwarder.Deliver(ctx, dest, facts, env, content)
 }
 
 // Close ends the connections that are kept.

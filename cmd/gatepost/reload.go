@@ -85,7 +85,7 @@ func needRestart(old, fresh *config.Config) []string {
 	changed("spool_min_free", old.SpoolMinFree != fresh.SpoolMinFree)
 	changed("control", old.Control != fresh.Control)
 	changed("console.address", old.Console != fresh.Console)
-	changed("queue", old.Queue != fresh.Queue)
+	changed("queue", !reflect.DeepEqual(old.Queue, fresh.Queue))
 	changed("log.format", old.Log.Format != fresh.Log.Format)
 	names := make(map[string]config.Listener)
 	for _, l := range fresh.Listeners {

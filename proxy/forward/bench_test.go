@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
+
+	"gatepost/internal/mail"
 )
 
 // fastSink answers with as little work as it can, so that what is measured is
@@ -129,7 +131,7 @@ func BenchmarkForward(b *testing.B) {
 				env := envelope(b, "a@example.com")
 				m := benchMessage(s.size)
 				measure(b, s.size, func() error {
-					if o := f.Deliver(context.Background(), ".", "ID", env, m)[0]; o.Status != 1 {
+					if o := f.Deliver(context.Background(), ".", mail.Facts{ID: "ID"}, env, m)[0]; o.Status != 1 {
 						return fmt.Errorf("%v %v", o.Status, o.Reply)
 					}
 					return nil

@@ -92,7 +92,7 @@ const maxRecipients = 100
 // Deliver hands a message to the next hop dest, as Route named it. It returns
 // one outcome for each recipient of env, in their order. The content is text
 // with CRLF at the end of each line.
-func (f *Forwarder) Deliver(ctx context.Context, dest, id string, env mail.Envelope, content mail.Content) (out []mail.Outcome) {
+func (f *Forwarder) Deliver(ctx context.Context, dest string, facts mail.Facts, env mail.Envelope, content mail.Content) (out []mail.Outcome) {
 	out = make([]mail.Outcome, len(env.Recipients))
 	for i, r := range env.Recipients {
 		out[i].Recipient = r.Address
@@ -100,7 +100,7 @@ func (f *Forwarder) Deliver(ctx context.Context, dest, id string, env mail.Envel
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			f.log.ErrorContext(ctx, "panic in a delivery", "id", id, "dest", dest, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			f.log.ErrorContext(ctx, "panic in a delivery", "id", facts.ID, "dest", dest, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
 	}()
 	r := f.current.Load().byDest[dest]
@@ -117,7 +117,7 @@ func (f *Forwarder) Deliver(ctx context.Context, dest, id string, env mail.Envel
 		to := min(from+maxRecipients, len(out))
 		part := mail.Envelope{Sender: env.Sender, Recipients: env.Recipients[from:to]}
 		t := newTransaction(part, content, out[from:to], (*buf)[:0])
-		if failed := f.deliver(ctx, r, t, dest, id); failed != nil {
+		if failed := f.deliver(ctx, r, t, dest, facts.ID); failed != nil {
 			t.deferRest(failed)
 			for i := to; i < len(out); i++ {
 				out[i].Reply, out[i].Remote = failed.reply, failed.remote

@@ -137,7 +137,7 @@ func TestNobodyAnswers(t *testing.T) {
 	if !strings.Contains(outs[0].Reply.Text, "connection refused") || outs[0].Remote != "" {
 		t.Errorf("got %q from %q", outs[0].Reply.Text, outs[0].Remote)
 	}
-	outs = f.Deliver(t.Context(), "gone.example", "ID", envelope(t, "a@example.com"), hello)
+	outs = f.Deliver(t.Context(), "gone.example", mail.Facts{ID: "ID"}, envelope(t, "a@example.com"), hello)
 	check(t, outs, "deferred 451 4.4.4 no route gone.example")
 }
 
@@ -218,7 +218,7 @@ func TestRetryDropsTheRest(t *testing.T) {
 	f := newForwarder(t, quick(p.url()))
 	m := gated{hello, make(chan struct{}), make(chan struct{})}
 	done := make(chan []mail.Outcome)
-	go func() { done <- f.Deliver(t.Context(), ".", "ID", envelope(t, "a@example.com"), m) }()
+	go func() { done <- f.Deliver(t.Context(), ".", mail.Facts{ID: "ID"}, envelope(t, "a@example.com"), m) }()
 	<-m.reading
 	check(t, deliver(t, f, envelope(t, "a@example.com"), hello), sent)
 	close(m.gate)
@@ -341,7 +341,7 @@ func TestCloseUnderWay(t *testing.T) {
 	f := newForwarder(t, quick(p.url()))
 	m := gated{hello, make(chan struct{}), make(chan struct{})}
 	done := make(chan []mail.Outcome)
-	go func() { done <- f.Deliver(t.Context(), ".", "ID", envelope(t, "a@example.com"), m) }()
+	go func() { done <- f.Deliver(t.Context(), ".", mail.Facts{ID: "ID"}, envelope(t, "a@example.com"), m) }()
 	<-m.reading
 	f.Close()
 	close(m.gate)
@@ -378,11 +378,11 @@ func TestWaitsForASlot(t *testing.T) {
 	f := newForwarder(t, r)
 	long, stop := context.WithCancel(t.Context())
 	done := make(chan []mail.Outcome)
-	go func() { done <- f.Deliver(long, ".", "ONE", envelope(t, "a@example.com"), hello) }()
+	go func() { done <- f.Deliver(long, ".", mail.Facts{ID: "ONE"}, envelope(t, "a@example.com"), hello) }()
 	until(t, "MAIL", func() bool { d := p.commands(); return len(d) == 1 && len(d[0]) > 1 })
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	check(t, f.Deliver(short, ".", "TWO", envelope(t, "a@example.com"), hello), "deferred 451 4.3.2 the delivery was interrupted")
+	check(t, f.Deliver(short, ".", mail.Facts{ID: "TWO"}, envelope(t, "a@example.com"), hello), "deferred 451 4.3.2 the delivery was interrupted")
 	stop()
 	check(t, <-done, "deferred 451 4.3.2 the delivery was interrupted")
 	if n := len(p.commands()); n != 1 {
@@ -403,7 +403,7 @@ func TestInterrupted(t *testing.T) {
 				f := newForwarder(t, quick(p.url(), nobody(t)))
 				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 				defer cancel()
-				check(t, f.Deliver(ctx, ".", "ID", envelope(t, "a@example.com"), hello), "deferred 451 4.3.2 the delivery was interrupted")
+				check(t, f.Deliver(ctx, ".", mail.Facts{ID: "ID"}, envelope(t, "a@example.com"), hello), "deferred 451 4.3.2 the delivery was interrupted")
 			})
 		}
 	}

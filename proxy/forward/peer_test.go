@@ -421,7 +421,7 @@ func deliver(t testing.TB, f *Forwarder, env mail.Envelope, m mail.Content) []ma
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	outs := f.Deliver(ctx, ".", "TESTID", env, m)
+	outs := f.Deliver(ctx, ".", mail.Facts{ID: "TESTID"}, env, m)
 	if len(outs) != len(env.Recipients) {
 		t.Fatalf("%d outcomes for %d recipients", len(outs), len(env.Recipients))
 	}

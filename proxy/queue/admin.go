@@ -58,6 +58,25 @@ func (q *Queue) Release(ctx context.Context, ids ...string) (int, error) {
 	return q.each(ctx, ids, q.release)
 }
 
+// Move puts messages into the slow lane, or back into that of retries. A
+// message keeps its attempts and its age.
+func (q *Queue) Move(ctx context.Context, lane Lane, ids ...string) (int, error) {
+	return q.each(ctx, ids, func(id string) error { return errUnfinished })
+}
+
+// Bounce gives up the recipients that are not delivered yet, and tells the
+// sender by the usual rules.
+func (q *Queue) Bounce(ctx context.Context, ids ...string) (int, error) {
+	return q.each(ctx, ids, func(id string) error { return errUnfinished })
+}
+
+// Expire does what happens when messages get too old.
+func (q *Queue) Expire(ctx context.Context, ids ...string) (int, error) {
+	return q.each(ctx, ids, func(id string) error { return errUnfinished })
+}
+
+var errUnfinished = errors.New("queue: not built yet")
+
 func (q *Queue) each(ctx context.Context, ids []string, do func(id string) error) (done int, err error) {
 	var errs []error
 	for _, id := range ids {

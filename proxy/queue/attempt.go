@@ -112,7 +112,7 @@ func (q *Queue) attempt(ctx context.Context, dest string, p part) (out []mail.Ou
 	ctx, cancel := context.WithTimeout(ctx, q.cfg.AttemptTimeout)
 	defer cancel()
 	began := time.Now()
-	out = q.deliverer.Deliver(ctx, dest, id, p.env, content)
+	out = q.deliverer.Deliver(ctx, dest, p.msg.Facts(), p.env, content)
 	took := time.Since(began)
 	if len(out) != len(p.env.Recipients) {
 		q.log.Error("wrong number of outcomes", "id", id, "want", len(p.env.Recipients), "got", len(out))

@@ -18,7 +18,7 @@ type null struct{ done atomic.Int64 }
 
 func (n *null) Route(rcpt mail.Address) (string, bool) { return rcpt.Domain, true }
 
-func (n *null) Deliver(_ context.Context, _, _ string, env mail.Envelope, _ mail.Content) []mail.Outcome {
+func (n *null) Deliver(_ context.Context, _ string, _ mail.Facts, env mail.Envelope, _ mail.Content) []mail.Outcome {
 	out := make([]mail.Outcome, len(env.Recipients))
 	for i, r := range env.Recipients {
 		out[i] = mail.Outcome{Recipient: r.Address, Status: mail.Delivered, Reply: mail.Reply{Code: 250, Text: "ok"}, Remote: "mx[192.0.2.1]:25"}

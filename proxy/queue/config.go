@@ -39,6 +39,9 @@ type Config struct {
 	// DSNMaxScore is the spam score from which on a message is not worth a
 	// notification: its sender is forged. 0 means no limit. Default 5.0.
 	DSNMaxScore float64 `toml:"dsn_max_score"`
+	// Groups are the settings of the groups of routes, by their names:
+	// [queue.group.remote].
+	Groups map[string]Group `toml:"group"`
 }
 
 // DefaultConfig returns the defaults.

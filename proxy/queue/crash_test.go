@@ -62,11 +62,12 @@ func (b *booked) Route(rcpt mail.Address) (string, bool) { return rcpt.Domain, t
 
 var reportedID = regexp.MustCompile(`X-Gatepost-ID: (\S+)`)
 
-func (b *booked) Deliver(_ context.Context, dest, id string, env mail.Envelope, content mail.Content) []mail.Outcome {
+func (b *booked) Deliver(_ context.Context, dest string, facts mail.Facts, env mail.Envelope, content mail.Content) []mail.Outcome {
 	var text bytes.Buffer
 	if _, err := content.WriteTo(&text); err != nil {
 		panic(err)
 	}
+	id := facts.ID
 	s := seen{dest: dest, id: id}
 	for _, r := range env.Recipients {
 		s.rcpts = append(s.rcpts, r.String())

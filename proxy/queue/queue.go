@@ -32,7 +32,7 @@ type Deliverer interface {
 	Route(rcpt mail.Address) (dest string, ok bool)
 	// Deliver tries all recipients of env at one destination, once, and
 	// returns an outcome for each in the same order.
-	Deliver(ctx context.Context, dest, id string, env mail.Envelope, content mail.Content) []mail.Outcome
+	Deliver(ctx context.Context, dest string, facts mail.Facts, env mail.Envelope, content mail.Content) []mail.Outcome
 }
 
 // Rerouter is what a Deliverer may be as well: it sends some messages another

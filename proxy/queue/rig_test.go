@@ -48,12 +48,12 @@ func (n *nextHop) Route(rcpt mail.Address) (string, bool) {
 	return rcpt.Domain, !n.noRoute[rcpt.Domain]
 }
 
-func (n *nextHop) Deliver(ctx context.Context, dest, id string, env mail.Envelope, content mail.Content) []mail.Outcome {
+func (n *nextHop) Deliver(ctx context.Context, dest string, facts mail.Facts, env mail.Envelope, content mail.Content) []mail.Outcome {
 	var b bytes.Buffer
 	if _, err := content.WriteTo(&b); err != nil {
 		panic(err)
 	}
-	s := seen{at: time.Now(), dest: dest, id: id, sender: env.Sender.String(), args: env.Sender.Args, content: b.String()}
+	s := seen{at: time.Now(), dest: dest, id: facts.ID, sender: env.Sender.String(), args: env.Sender.Args, content: b.String()}
 	for _, r := range env.Recipients {
 		s.rcpts = append(s.rcpts, r.String())
 	}

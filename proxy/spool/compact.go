@@ -57,11 +57,11 @@ func (s *Spool) move(ctx context.Context, rec *record) error {
 	if err := s.step(stepCompactRead); err != nil {
 		return err
 	}
-	_, meta, data, err := s.readRecord(rec.seg, int64(rec.at), int64(rec.size))
+	fr, meta, data, err := s.readRecord(rec.seg, int64(rec.at), int64(rec.size))
 	if err != nil {
 		return err
 	}
-	old, err := decodeContent(meta)
+	old, err := decodeContent(fr.version, meta)
 	if err != nil {
 		return err
 	}

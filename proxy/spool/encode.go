@@ -69,11 +69,11 @@ func (c *content) encode(b []byte) []byte {
 	return e.b
 }
 
-func decodeContent(meta []byte) (*content, error) {
+func decodeContent(version uint8, meta []byte) (*content, error) {
 	d := decoder{b: meta}
 	c := &content{}
 	for n := d.length(); n > 0 && d.err == nil; n-- {
-		c.entries = append(c.entries, d.entry())
+		c.entries = append(c.entries, d.entry(version))
 		c.headers = append(c.headers, d.small(maxData))
 	}
 	c.body = d.size()
@@ -122,9 +122,10 @@ func (e *encoder) entry(m *Entry) {
 	e.str(m.Helo)
 	e.str(m.Subject)
 	e.float(m.Score)
+	e.tagged(m)
 }
 
-func (d *decoder) entry() Entry {
+func (d *decoder) entry(version uint8) Entry {
 	m := Entry{ID: d.id(), Group: d.str(), Received: d.time(), Origin: Origin(d.str())}
 	m.Envelope.Sender = d.path()
 	for n := d.length(); n > 0 && d.err == nil; n-- {
@@ -134,6 +135,9 @@ func (d *decoder) entry() Entry {
 	m.State = d.state()
 	m.Reason, m.Client, m.Listener, m.Helo, m.Subject = d.str(), d.str(), d.str(), d.str(), d.str()
 	m.Score = d.float()
+	if version >= 2 {
+		d.tagged(&m)
+	}
 	return m
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"time"
 
 	"gatepost/internal/mail"
@@ -60,6 +61,23 @@ type Entry struct {
 	Helo     string
 	Subject  string
 	Score    float64
+
+	// For those who deliver it, and who decide whether to tell the sender.
+	ClientName string // verified name of the client
+	ClientAddr netip.AddrPort
+	Proto      string // "ESMTP", "ESMTPSA"… (RFC 3848)
+	User       string // authenticated user, "" for none
+	Trusted    bool   // the client was in relay.networks
+	Silent     string // why the sender is never told: "spam", "virus", "sender authentication failed"; "" when it may be
+	Unscanned  string // the filters that are still to judge it, separated by commas; "" for none
+}
+
+// Facts are what a next hop may be told of it.
+func (e *Entry) Facts() mail.Facts {
+	return mail.Facts{
+		ID: e.ID, Listener: e.Listener, ClientName: e.ClientName, ClientAddr: e.ClientAddr,
+		Helo: e.Helo, Proto: e.Proto, User: e.User,
+	}
 }
 
 // Recipient is how far the delivery to one recipient has come.

@@ -17,7 +17,7 @@ const (
 	formatName    = "format"
 	formatTmp     = "format.tmp"
 	formatPrefix  = "gatepost spool "
-	formatVersion = 1
+	formatVersion = 2
 )
 
 // takeLock makes the spool ours alone until the file is closed.
@@ -39,36 +39,56 @@ func takeLock(top *dir) (*os.File, error) {
 	return f, nil
 }
 
-// checkFormat reads the version of the spool, or writes ours to a new one.
-func checkFormat(top *dir) error {
+// checkFormat returns the version of the spool, and writes ours to a new one.
+func checkFormat(top *dir) (version int, err error) {
 	f, err := top.open(formatName, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
-		return writeFormat(top)
+		return formatVersion, newFormat(top)
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { _ = f.Close() }()
 	b, err := io.ReadAll(io.LimitReader(f, 100))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	number, ok := strings.CutPrefix(strings.TrimSpace(string(b)), formatPrefix)
 	v, err := strconv.Atoi(number)
 	switch {
 	case !ok || err != nil || v < 1:
-		return fmt.Errorf("%s: not a spool of ours: %q", formatName, b)
+		return 0, fmt.Errorf("%s: not a spool of ours: %q", formatName, b)
 	case v > formatVersion:
-		return fmt.Errorf("%s: version %d is newer than this program's %d", formatName, v, formatVersion)
+		return 0, fmt.Errorf("%s: version %d is newer than this program's %d", formatName, v, formatVersion)
 	}
-	return nil
+	return v, nil
 }
 
-// writeFormat begins a new spool. One that has messages and no format is none.
-func writeFormat(top *dir) error {
+// newFormat begins a new spool. One that has messages and no format is none.
+func newFormat(top *dir) error {
 	if _, err := top.root.Lstat(contentName); err == nil {
 		return fmt.Errorf("%s: missing, but there is a directory %s", formatName, contentName)
 	}
+	return writeFormat(top)
+}
+
+// raiseFormat says that an older program can't read the spool any more: it is
+// about to get a segment of ours. One that only looks leaves it as it is.
+func (s *Spool) raiseFormat() error {
+	s.raising.Lock()
+	defer s.raising.Unlock()
+	if s.format == formatVersion {
+		return nil
+	}
+	if err := writeFormat(s.top); err != nil {
+		return fmt.Errorf("%s: %w", formatName, err)
+	}
+	s.log.Info("spool: format raised, an older version can't read it any more", "from", s.format, "to", formatVersion)
+	s.format = formatVersion
+	return nil
+}
+
+func writeFormat(top *dir) error {
 	if err := top.root.Remove(formatTmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -34,12 +34,14 @@ const (
 	kindRemoved
 )
 
-// version of the fields in meta.
-const version = 1
+// version of the fields in meta. Records of all versions up to it are read; what
+// is written has this one. Version 2 added the tagged fields of an entry.
+const version = 2
 
 // frame is what stands before meta and data.
 type frame struct {
 	kind             kind
+	version          uint8 // as read; put writes the present one
 	meta, data       int
 	metaSum, dataSum uint32
 }
@@ -75,12 +77,13 @@ func readFrame(b []byte, salt uint64, at int64) (frame, bool) {
 	}
 	f := frame{
 		kind:    kind(b[12]),
+		version: b[13],
 		meta:    int(le.Uint32(b[16:])),
 		data:    int(le.Uint32(b[20:])),
 		metaSum: le.Uint32(b[24:]),
 		dataSum: le.Uint32(b[28:]),
 	}
-	ok := b[13] == version && f.meta <= maxMeta && f.data <= maxData && f.kind >= kindContent && f.kind <= kindRemoved
+	ok := f.version >= 1 && f.version <= version && f.meta <= maxMeta && f.data <= maxData && f.kind >= kindContent && f.kind <= kindRemoved
 	return f, ok
 }
 

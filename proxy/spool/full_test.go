@@ -167,7 +167,7 @@ func TestBadDirectory(t *testing.T) {
 			return errors.Join(mkdir(dir, 0o700), os.Symlink("/etc/passwd", filepath.Join(dir, lockName)))
 		}, "not a file of ours"},
 		{"newer format", func(t *testing.T, dir string) error {
-			return errors.Join(mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, formatName), []byte("gatepost spool 2\n"), 0o600))
+			return errors.Join(mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, formatName), []byte("gatepost spool 3\n"), 0o600))
 		}, "newer"},
 		{"other format", func(t *testing.T, dir string) error {
 			return errors.Join(mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, formatName), []byte("postfix"), 0o600))

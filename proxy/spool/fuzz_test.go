@@ -17,11 +17,11 @@ func FuzzDecodeContent(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, meta []byte) {
-		c, err := decodeContent(meta)
+		c, err := decodeContent(version, meta)
 		if err != nil {
 			return
 		}
-		again, err := decodeContent(c.encode(nil))
+		again, err := decodeContent(version, c.encode(nil))
 		if err != nil || fmt.Sprint(again) != fmt.Sprint(c) {
 			t.Errorf("decoded again: %v, %v; want %v", again, err, c)
 		}

@@ -116,7 +116,7 @@ func (s *Spool) meta(f found) (*content, error) {
 	if fr.meta != len(meta) || sum(0, meta) != fr.metaSum {
 		return nil, ErrDamaged
 	}
-	return decodeContent(meta)
+	return decodeContent(fr.version, meta)
 }
 
 // readFrame fills b from a segment and reads the frame at its beginning.
@@ -204,11 +204,11 @@ func (s *Spool) open(id string, f found) (*Content, error) {
 		f.fresh.users.Add(1)
 		return c, nil
 	}
-	_, meta, data, err := s.readRecord(f.rec.seg, int64(f.rec.at), int64(f.rec.size))
+	fr, meta, data, err := s.readRecord(f.rec.seg, int64(f.rec.at), int64(f.rec.size))
 	if err != nil {
 		return nil, err
 	}
-	m, err := decodeContent(meta)
+	m, err := decodeContent(fr.version, meta)
 	if err != nil {
 		return nil, err
 	}

@@ -133,7 +133,7 @@ func (s *Spool) scanContent(seg *segment, buf []byte, found *[]located) ([]byte,
 		if f.kind != kindContent {
 			return errKind
 		}
-		c, err := decodeContent(meta)
+		c, err := decodeContent(f.version, meta)
 		if err != nil {
 			return err
 		}

@@ -63,6 +63,9 @@ type Spool struct {
 	settle                    time.Duration // settleTime, less in tests
 	complained                map[string]time.Time
 
+	raising sync.Mutex // guards format
+	format  int
+
 	cleaning sync.Mutex // held by the one who moves or syncs progress
 
 	mu       sync.Mutex
@@ -120,7 +123,7 @@ func (s *Spool) openDirs() (err error) {
 	if s.lock, err = takeLock(s.top); err != nil {
 		return fmt.Errorf("%s: %w", s.opts.Dir, err)
 	}
-	if err := checkFormat(s.top); err != nil {
+	if s.format, err = checkFormat(s.top); err != nil {
 		return fmt.Errorf("%s: %w", s.opts.Dir, err)
 	}
 	var step func(string) error
@@ -243,6 +246,9 @@ func (s *Spool) syncOld(j *journal) error {
 }
 
 func (s *Spool) freshSegment(j *journal, need int64) (*segment, error) {
+	if err := s.raiseFormat(); err != nil {
+		return nil, err
+	}
 	num := j.next
 	j.next++
 	if block+need <= j.size && j.failing() == nil {
