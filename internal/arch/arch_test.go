@@ -26,7 +26,7 @@ var mayImport = map[string][]string{
 	"proxy":                {"internal/mail", "proxy/spool"},
 	"proxy/spool":          {"internal/mail"},
 	"proxy/queue":          {"internal/mail", "proxy/spool"},
-	"proxy/forward":        {"internal/mail"},
+	"proxy/forward":        {"internal/mail", "internal/dns"},
 	"filters":              {"internal/mail"},
 	"filters/*":            {"internal/mail", "internal/mime", "filters", "internal/dns", "internal/state"},
 	"filters/child":        {"internal/mail", "internal/mime", "filters", "internal/dns", "internal/state", "milter", "milter/wire"},

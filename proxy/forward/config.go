@@ -16,6 +16,9 @@ import (
 type Config struct {
 	// Hostname is what we call ourselves in EHLO.
 	Hostname string `toml:"-"`
+	// Resolver is asked for MX, address, TLSA and TXT records; nil: none of
+	// what needs it can be configured.
+	Resolver Resolver `toml:"-"`
 	// RootCAs verify a next hop's certificate where a route says "verify";
 	// nil: the system's.
 	RootCAs *x509.CertPool `toml:"-"`

@@ -10,10 +10,10 @@ import (
 
 // connect opens a connection, as far as MAIL. Where encryption is wanted but
 // not demanded and the handshake fails, it is tried again in clear.
-func (h *host) connect(ctx context.Context) (*conn, *failure) {
-	c, failed := h.open(ctx, h.tls != TLSNone)
-	if failed != nil && failed.tls && h.tls == TLSOpportunistic && ctx.Err() == nil {
-		c, failed = h.open(ctx, false)
+func (h hop) connect(ctx context.Context, want security) (*conn, *failure) {
+	c, failed := h.open(ctx, want, want.tls != TLSNone)
+	if failed != nil && failed.tls && want.tls == TLSOpportunistic && ctx.Err() == nil {
+		c, failed = h.open(ctx, want, false)
 	}
 	if failed != nil && ctx.Err() != nil {
 		return nil, interrupted()
@@ -21,13 +21,12 @@ func (h *host) connect(ctx context.Context) (*conn, *failure) {
 	return c, failed
 }
 
-func (h *host) open(ctx context.Context, encrypt bool) (*conn, *failure) {
-	dialer := net.Dialer{Timeout: h.settings.connect}
-	raw, err := dialer.DialContext(ctx, h.network, h.address())
+func (h hop) open(ctx context.Context, want security, encrypt bool) (*conn, *failure) {
+	raw, err := h.dial(ctx)
 	if err != nil {
-		return nil, noConnection(h.endpoint, err)
+		return nil, noConnection(h, err)
 	}
-	c := &conn{host: h, link: &link{
+	c := &conn{host: h.host, security: want, link: &link{
 		raw: raw, conn: raw,
 		in:       newReader(raw),
 		remote:   h.remote(raw),
@@ -96,7 +95,7 @@ func (c *conn) hello() *failure {
 // startTLS encrypts (RFC 3207), or returns nil where the policy is content to
 // go on in clear.
 func (c *conn) startTLS(ctx context.Context) *failure {
-	must := c.host.tls != TLSOpportunistic
+	must := c.security.tls != TLSOpportunistic
 	if !c.ext.startTLS {
 		if must {
 			return noTLS("7.4", "TLS is required, but was not offered")

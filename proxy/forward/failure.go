@@ -34,8 +34,8 @@ func unreadable(err error) *failure {
 }
 
 // noConnection is the failure to reach a host at all.
-func noConnection(e endpoint, err error) *failure {
-	return &failure{reply: mail.Reply{Code: 451, Detail: "4.1", Text: fmt.Sprintf("connect to %s: %s", e.address(), reason(err))}}
+func noConnection(h hop, err error) *failure {
+	return &failure{reply: mail.Reply{Code: 451, Detail: "4.1", Text: fmt.Sprintf("connect to %s: %s", h.where(), reason(err))}}
 }
 
 // turnedAway is a host that does not want to talk to us, for good or not: that

@@ -117,6 +117,7 @@ func (f *Forwarder) Deliver(ctx context.Context, dest string, facts mail.Facts, 
 		to := min(from+maxRecipients, len(out))
 		part := mail.Envelope{Sender: env.Sender, Recipients: env.Recipients[from:to]}
 		t := newTransaction(part, content, out[from:to], (*buf)[:0])
+		t.facts = facts
 		if failed := f.deliver(ctx, r, t, dest, facts.ID); failed != nil {
 			t.deferRest(failed)
 			for i := to; i < len(out); i++ {
@@ -134,12 +135,13 @@ func (f *Forwarder) deliver(ctx context.Context, r *route, t *transaction, dest,
 	if t.checkAddresses(); t.done() {
 		return nil
 	}
-	for _, h := range byHealth(r.hosts) {
+	for _, host := range byHealth(r.hosts) {
+		h := hop{host: host}
 		failed = h.deliver(ctx, t)
 		if failed == nil {
 			return nil
 		}
-		f.log.InfoContext(ctx, "next hop failed", "id", id, "dest", dest, "host", h.address(), "error", failed.Error())
+		f.log.InfoContext(ctx, "next hop failed", "id", id, "dest", dest, "host", h.where(), "error", failed.Error())
 		if t.done() || t.sent || failed.ours {
 			return failed
 		}

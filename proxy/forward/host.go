@@ -13,6 +13,7 @@ type host struct {
 	endpoint
 	settings
 	hostname  string // ours
+	resolver  Resolver
 	tlsConfig *tls.Config
 	slots     chan struct{} // one for each delivery under way
 
@@ -28,6 +29,7 @@ func newHost(e endpoint, s settings, cfg Config) *host {
 		endpoint:  e,
 		settings:  s,
 		hostname:  cfg.Hostname,
+		resolver:  cfg.Resolver,
 		tlsConfig: newTLSConfig(e, s, cfg),
 		slots:     make(chan struct{}, s.maxConnections),
 	}
@@ -37,6 +39,7 @@ func newHost(e endpoint, s settings, cfg Config) *host {
 type conn struct {
 	*link
 	host     *host
+	security security
 	sender   sender
 	messages int
 	timer    *time.Timer // while idle
@@ -90,7 +93,7 @@ func (h *host) judge(failed *failure) {
 }
 
 // deliver runs a transaction over a connection of its own or a kept one.
-func (h *host) deliver(ctx context.Context, t *transaction) *failure {
+func (h hop) deliver(ctx context.Context, t *transaction) *failure {
 	select {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
@@ -104,15 +107,19 @@ func (h *host) deliver(ctx context.Context, t *transaction) *failure {
 
 // try uses a kept connection where there is one. That it is dead may show only
 // now: then nothing was accepted yet, and a new one is the same attempt.
-func (h *host) try(ctx context.Context, t *transaction) *failure {
-	if c := h.take(); c != nil {
+func (h hop) try(ctx context.Context, t *transaction) *failure {
+	want, failed := h.wanted(ctx, t)
+	if failed != nil {
+		return failed
+	}
+	if c := h.take(want); c != nil {
 		failed := c.run(ctx, t)
 		if failed == nil || failed.ours || t.begun {
 			return failed
 		}
 		h.drop() // the others are as old
 	}
-	c, failed := h.connect(ctx)
+	c, failed := h.connect(ctx, want)
 	if failed != nil {
 		return failed
 	}
@@ -182,24 +189,32 @@ func (h *host) forget(c *conn) bool {
 	return true
 }
 
-// take returns a kept connection that is still alive, nil when there is none.
-func (h *host) take() *conn {
+// take returns a kept connection that is as secure as wanted and still alive,
+// nil when there is none.
+func (h *host) take(want security) *conn {
 	for {
-		h.mu.Lock()
-		n := len(h.idle) - 1
-		if n < 0 {
-			h.mu.Unlock()
+		c := h.last(want)
+		if c == nil {
 			return nil
 		}
-		c := h.idle[n]
-		h.idle = slices.Delete(h.idle, n, n+1)
-		h.mu.Unlock()
 		h.disarm(c)
 		if c.quiet() {
 			return c
 		}
 		c.abort()
 	}
+}
+
+func (h *host) last(want security) *conn {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i, c := range slices.Backward(h.idle) {
+		if c.security == want {
+			h.idle = slices.Delete(h.idle, i, i+1)
+			return c
+		}
+	}
+	return nil
 }
 
 func (h *host) disarm(c *conn) {

@@ -10,6 +10,7 @@ import (
 // transaction is one message to at most maxRecipients recipients, on its way to
 // one host after the other until each recipient has its answer.
 type transaction struct {
+	facts      mail.Facts
 	sender     mail.Path
 	recipients []mail.Path
 	utf8       bool // must not go to a next hop without SMTPUTF8

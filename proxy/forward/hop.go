@@ -1,0 +1,69 @@
+package forward
+
+import (
+	"context"
+	"net"
+	"net/netip"
+
+	"gatepost/internal/dns"
+)
+
+// Resolver answers what deliveries ask of the DNS. Names have no final dot.
+// authentic says that DNSSEC vouches for the answer, also for one that there is
+// nothing; it is false where the resolver is not trusted to say so.
+// A name that does not exist is dns.ErrNoName, one without such records is no
+// error; any other error is a question without an answer, to be asked again.
+type Resolver interface {
+	// LookupMX returns the exchangers in any order.
+	LookupMX(ctx context.Context, domain string) (mx []dns.MX, authentic bool, err error)
+	// LookupHost returns addresses of both families.
+	LookupHost(ctx context.Context, name string) (host dns.Host, authentic bool, err error)
+	LookupTLSA(ctx context.Context, port uint16, host string) (records []dns.TLSA, authentic bool, err error)
+	// LookupTXT returns each record as one text.
+	LookupTXT(ctx context.Context, name string) (texts []string, authentic bool, err error)
+}
+
+// hop is a host as one delivery meets it: the host itself, which other
+// deliveries use too, and how this one came to it.
+type hop struct {
+	*host
+	// domain is whose MX records led here, as A-labels; "" where a route names
+	// the host.
+	domain string
+	// addr is the address of an MX host to be dialled; invalid: the host's name
+	// is dialled.
+	addr netip.Addr
+	// canonical is the host's name at the end of all CNAMEs, of an MX host.
+	canonical string
+	// secure says that DNSSEC vouches for the MX records and for the addresses.
+	secure bool
+}
+
+// security is how well a connection must be, or is, protected. It can be
+// compared: a kept connection serves only a hop that wants the very same.
+type security struct {
+	tls TLS
+}
+
+// wanted decides how this hop is to be protected.
+func (h hop) wanted(context.Context, *transaction) (security, *failure) {
+	return security{tls: h.tls}, nil
+}
+
+// dial opens the connection, no more.
+func (h hop) dial(ctx context.Context) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: h.settings.connect}
+	address := h.address()
+	if h.addr.IsValid() {
+		address = net.JoinHostPort(h.addr.String(), h.port)
+	}
+	return dialer.DialContext(ctx, h.network, address)
+}
+
+// where names what is dialled: "host:port", "host[address]:port".
+func (h hop) where() string {
+	if h.addr.IsValid() {
+		return h.name + "[" + h.addr.String() + "]:" + h.port
+	}
+	return h.address()
+}
