@@ -124,7 +124,7 @@ func replacesBody(edits []mail.Edit) bool {
 // line ends are made ours, so that it can't end the message on the way out.
 func rewrite(to store, m *mail.Message) (draft, error) {
 	d := to.Draft(mail.NewID(time.Now()))
-	n := &normaliser{w: d}
+	n := &mail.CRLFWriter{W: d}
 	_, err := io.Copy(n, m.Body())
 	if err == nil {
 		err = n.Close()

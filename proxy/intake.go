@@ -13,8 +13,8 @@ import (
 type intake struct {
 	scanner
 	pace  *pace
-	draft draft       // nil: nothing is kept
-	norm  *normaliser // nil: bare line ends are refused
+	draft draft            // nil: nothing is kept
+	norm  *mail.CRLFWriter // nil: bare line ends are refused
 	size  int64
 	max   int64
 	err   error // of the draft
@@ -28,7 +28,7 @@ func (s *session) newIntake(dots bool) *intake {
 	}
 	in.draft = s.store.Draft(s.tx.ID)
 	if s.normalises() {
-		in.norm = &normaliser{w: in.draft}
+		in.norm = &mail.CRLFWriter{W: in.draft}
 	}
 	return in
 }

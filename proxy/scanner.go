@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"errors"
-	"io"
 )
 
 // Why a message's text is refused (RFC 5321 2.3.8, RFC 5322 2.3). What one
@@ -102,45 +101,3 @@ func (s *scanner) fault() error {
 
 // finish tells that nothing follows.
 func (s *scanner) finish() { s.cr = false }
-
-// normaliser makes a CRLF of each bare CR and each bare LF.
-type normaliser struct {
-	w   io.Writer
-	cr  bool // a CR was read and not written
-	out []byte
-}
-
-func (n *normaliser) Write(p []byte) (int, error) {
-	n.out = n.out[:0]
-	for _, c := range p {
-		if n.cr {
-			n.out = append(n.out, '\r', '\n')
-			n.cr = false
-			if c == '\n' {
-				continue
-			}
-		}
-		switch c {
-		case '\r':
-			n.cr = true
-		case '\n':
-			n.out = append(n.out, '\r', '\n')
-		default:
-			n.out = append(n.out, c)
-		}
-	}
-	if _, err := n.w.Write(n.out); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
-// Close writes the line end of a CR at the very end.
-func (n *normaliser) Close() error {
-	if !n.cr {
-		return nil
-	}
-	n.cr = false
-	_, err := n.w.Write([]byte("\r\n"))
-	return err
-}

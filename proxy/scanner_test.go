@@ -231,32 +231,6 @@ func TestSplitsOverSocket(t *testing.T) {
 	}
 }
 
-func TestNormaliser(t *testing.T) {
-	for _, tt := range []struct{ in, want string }{
-		{"a\r\nb\r\n", "a\r\nb\r\n"},
-		{"a\nb\rc\r\n", "a\r\nb\r\nc\r\n"},
-		{"\r\r\n\n\r", "\r\n\r\n\r\n\r\n"},
-		{"", ""},
-		{"x", "x"},
-	} {
-		for i := range len(tt.in) + 1 {
-			var b bytes.Buffer
-			n := normaliser{w: &b}
-			for _, p := range cut([]byte(tt.in), i) {
-				if _, err := n.Write(p); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := n.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if b.String() != tt.want {
-				t.Errorf("%q cut at %d: %q, want %q", tt.in, i, b.String(), tt.want)
-			}
-		}
-	}
-}
-
 func FuzzScanner(f *testing.F) {
 	for i, s := range streams {
 		f.Add([]byte(s), uint64(i))
