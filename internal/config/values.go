@@ -52,7 +52,7 @@ func (p place) setString(dst reflect.Value, v any) {
 	fresh.SetString(s)
 	if c, ok := fresh.Interface().(interface{ Validate() error }); ok {
 		if err := c.Validate(); err != nil {
-			what, do, _ := strings.Cut(err.Error(), "; ")
+			what, do, _ := strings.Cut(strings.TrimLeft(strings.TrimPrefix(err.Error(), p.key), ": "), "; ")
 			if key, rest, ok := strings.Cut(what, ": "); ok && quoteKey(key) == key { // the place says it
 				what = rest
 			}
