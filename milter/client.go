@@ -169,9 +169,15 @@ func (c *Client) Data(ctx context.Context) (Answer, error) {
 	return c.command(ctx, bits{milter.OptNoData, milter.OptNoDataReply}, func(b []byte) []byte { return wire.Append(b, byte(milter.CodeData)) })
 }
 
+// HearsUnknown reports whether the child wants to hear of commands that the MTA
+// doesn't know; only version 3 and above can.
+func (c *Client) HearsUnknown() bool {
+	return c.agreed.Version >= 3 && c.agreed.Protocol&milter.OptNoUnknown == 0
+}
+
 // Unknown tells of a command that the MTA doesn't know.
 func (c *Client) Unknown(ctx context.Context, line string) (Answer, error) {
-	if c.agreed.Version < 3 {
+	if !c.HearsUnknown() {
 		return Answer{Code: milter.ActContinue}, nil
 	}
 	return c.command(ctx, bits{milter.OptNoUnknown, milter.OptNoUnknownReply}, func(b []byte) []byte {

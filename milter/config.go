@@ -32,7 +32,7 @@ type Config struct {
 	Reinject string `toml:"reinject"`
 
 	MaxConnections int           `toml:"max_connections"` // default 1000
-	MaxSize        int64         `toml:"max_size,size"`   // of a message; larger ones are refused. Default 100MB
+	MaxSize        int64         `toml:"max_size,size"`   // of a message; larger ones are refused, where no filter wants the body by what the client said. Default 100MB
 	MaxRecipients  int           `toml:"max_recipients"`  // default 10000: the MTA has its own limit
 	IdleTimeout    time.Duration `toml:"idle_timeout"`    // between two packets; default 7210s, as libmilter
 	WriteTimeout   time.Duration `toml:"write_timeout"`   // of one answer; default 30s

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"gatepost/internal/mail"
 	"gatepost/milter/wire"
+
+	"github.com/emersion/go-milter"
 )
 
 // message is one transaction: what the MTA has told us of it.
@@ -187,7 +190,9 @@ func (s *session) endOfMessage(ctx context.Context) error {
 
 func (s *session) judge(ctx context.Context) (mail.Verdict, error) {
 	switch {
-	case errors.Is(s.msg.err, errTooLarge):
+	case s.blind(s.msg.handler):
+		return s.msg.sticky, nil
+	case errors.Is(s.msg.err, errTooLarge), s.size() > s.srv.cfg.MaxSize:
 		return refused(552, "3.4", "message larger than max_size"), nil
 	case s.msg.err != nil:
 		return s.failed(fmt.Errorf("keep the message: %w", s.msg.err)), nil
@@ -206,6 +211,23 @@ func (s *session) judge(ctx context.Context) (mail.Verdict, error) {
 	v := mail.Verdict{Action: mail.TempFail, Reason: "panic"}
 	err = s.patiently(ctx, func(ctx context.Context) { v = s.msg.handler.Message(ctx, tx) })
 	return strongest(v, s.msg.sticky), err
+}
+
+// size is that of the message: where its body stayed with the MTA, what the
+// client said with MAIL (RFC 1870), if it did.
+func (s *session) size() int64 {
+	seen := s.msg.draft.Size()
+	if s.agreed.Protocol&milter.OptNoBody == 0 {
+		return seen
+	}
+	for _, arg := range s.msg.tx.Envelope.Sender.Args {
+		if key, value, _ := strings.Cut(arg, "="); strings.EqualFold(key, "SIZE") {
+			if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+				return max(n, seen)
+			}
+		}
+	}
+	return seen
 }
 
 // patiently works and tells the MTA meanwhile that we still think. When the MTA

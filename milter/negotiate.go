@@ -44,7 +44,7 @@ func wantedMacros() map[milter.Stage][]string {
 // negotiate answers the MTA's offer: its version at most, and of its actions
 // and protocol bits only those that it offered (both MTAs take more for an
 // error).
-func negotiate(offer wire.Negotiation, decides []mail.Stage) (wire.Negotiation, error) {
+func negotiate(offer wire.Negotiation, decides []mail.Stage, noBody bool) (wire.Negotiation, error) {
 	if offer.Version < wire.MinVersion {
 		return wire.Negotiation{}, fmt.Errorf("the MTA speaks version %d of the milter protocol; at least %d is needed", offer.Version, wire.MinVersion)
 	}
@@ -53,6 +53,9 @@ func negotiate(offer wire.Negotiation, decides []mail.Stage) (wire.Negotiation, 
 		if !slices.Contains(decides, stage) {
 			want |= bit
 		}
+	}
+	if noBody {
+		want |= milter.OptNoBody
 	}
 	answer := wire.Negotiation{
 		Version:  min(offer.Version, wire.MaxVersion),

@@ -150,6 +150,26 @@ func (r *remote) Data(ctx context.Context, tx *mail.Transaction) mail.Verdict {
 	return r.ask(ctx, tx, milter.CodeData, nil, func() (Answer, error) { return r.client.Data(ctx) })
 }
 
+// Unknown tells the milter of a command that nobody knows. Whatever it says, it
+// says it of the command alone.
+func (r *remote) Unknown(ctx context.Context, tx *mail.Transaction, command string) mail.Verdict {
+	if r.silent() {
+		return mail.Verdict{}
+	}
+	a, err := r.client.Unknown(ctx, command)
+	if err != nil {
+		r.failed(tx, err)
+		return mail.Verdict{}
+	}
+	satisfied, trusts := r.satisfied, r.trusts
+	v := r.heard(tx, a)
+	r.satisfied, r.trusts = satisfied, trusts
+	if v.Action < mail.TempFail {
+		return mail.Verdict{}
+	}
+	return v
+}
+
 // silent reports whether there is nothing to ask. A message whose beginning the
 // milter didn't see, as it failed then, is not shown to it: what its failure
 // means was said.

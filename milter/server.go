@@ -27,11 +27,19 @@ type Deps struct {
 	// Decides lists the stages at which a handler may have an opinion; at the
 	// others the MTA is told not to wait for one. nil: at all of them.
 	Decides func() []mail.Stage
+	// ReadsBody reports whether a handler made now may look behind the header.
+	// Where none does the MTA is told to keep the body. nil: it may.
+	ReadsBody func() bool
 	// Hold keeps copies of a message durably: nil means that they are safe.
 	// It is needed where the configuration says quarantine = "hold".
 	Hold func(ctx context.Context, tx *mail.Transaction, copies []Held) error
 	Log  *slog.Logger
 }
+
+// bodiless is a handler that knows whether it looks behind the header. One made
+// after a negotiation that spared the body must say that it doesn't: its session
+// ends without a verdict otherwise.
+type bodiless interface{ ReadsBody() bool }
 
 // Server answers the MTAs of one socket.
 type Server struct {
@@ -49,6 +57,11 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, errors.New("quarantine: nobody here can hold a message")
 	}
 	return &Server{cfg: cfg, deps: deps}, nil
+}
+
+// sparesBody reports whether nobody here looks at a body now. Our hold keeps it.
+func (s *Server) sparesBody() bool {
+	return s.deps.ReadsBody != nil && !s.deps.ReadsBody() && s.cfg.Quarantine != QuarantineHold
 }
 
 // Listen opens the socket.

@@ -3,6 +3,7 @@ package milter
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -80,6 +81,10 @@ func (s *session) run(ctx context.Context) error {
 	}
 }
 
+// errStale ends a connection between two SMTP sessions: the next one is to
+// negotiate anew.
+var errStale = errors.New("filters were configured that want the body")
+
 // next reads a packet. The deadline is set where the read may block.
 func (s *session) next() (wire.Packet, error) {
 	if s.buf.Buffered() < 5 {
@@ -106,7 +111,7 @@ func (s *session) negotiate() error {
 	if s.srv.deps.Decides != nil {
 		decides = s.srv.deps.Decides()
 	}
-	if s.agreed, err = negotiate(offer, decides); err != nil {
+	if s.agreed, err = negotiate(offer, decides, s.srv.sparesBody()); err != nil {
 		return err
 	}
 	s.out = s.agreed.Append(s.out[:0])
@@ -139,6 +144,9 @@ func (s *session) handle(ctx context.Context, p wire.Packet) error {
 		return nil
 	case milter.CodeQuitNewConn:
 		s.newSMTP()
+		if s.agreed.Protocol&milter.OptNoBody != 0 && !s.srv.sparesBody() {
+			return errStale
+		}
 		return nil
 	case wire.CodeUnknown:
 		return s.answer(mail.StageHelo, milter.OptNoUnknownReply, mail.Verdict{})
@@ -230,8 +238,22 @@ func (s *session) connect(ctx context.Context, data []byte) error {
 	}
 	s.smtp.Name = s.verifiedName(c.Host)
 	s.handler = s.srv.deps.NewHandler()
+	if s.blind(s.handler) {
+		// Not every MTA waits for an answer here: it gets one at the end of each message.
+		s.sticky = mail.Verdict{Action: mail.TempFail, Reason: "filters were configured after the MTA was told to keep the body"}
+	}
 	v := s.handler.Connect(ctx, s.envelopeless(mail.StageConnect))
 	return s.answer(mail.StageConnect, milter.OptNoConnReply, v)
+}
+
+// blind reports whether h looks behind the header, and the MTA was told to keep
+// the body.
+func (s *session) blind(h mail.Handler) bool {
+	if s.agreed.Protocol&milter.OptNoBody == 0 {
+		return false
+	}
+	b, ok := h.(bodiless)
+	return !ok || b.ReadsBody()
 }
 
 // verifiedName is the client's name where the MTA vouches for it: Postfix gives

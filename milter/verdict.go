@@ -195,7 +195,7 @@ func (s *session) log(v mail.Verdict, held int) {
 		rules = append(rules, f.Filter+"/"+f.Name+"="+f.Value)
 	}
 	s.srv.deps.Log.Info("message", "id", tx.ID, "qid", s.value("i"), "listener", s.srv.cfg.Name, "client", clientOf(tx.Session), "helo", tx.Session.Helo,
-		"from", tx.Envelope.Sender.String(), "to", strings.Join(to, ","), "nrcpt", len(tx.Envelope.Recipients), "size", s.msg.draft.Size(),
+		"from", tx.Envelope.Sender.String(), "to", strings.Join(to, ","), "nrcpt", len(tx.Envelope.Recipients), "size", s.size(),
 		"action", v.Action.String(), "score", tx.Score(), "rules", strings.Join(rules, ","), "reason", v.Reason, "reply", v.Reply.String(), "held", held, "took", time.Since(tx.Start))
 }
 

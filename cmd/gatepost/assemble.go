@@ -113,7 +113,7 @@ func (g *gateway) assembleListeners(cfg *config.Config) error {
 func (g *gateway) assembleMilters(cfg *config.Config) error {
 	for _, m := range cfg.Milters {
 		s, err := milter.New(m, milter.Deps{
-			NewHandler: g.judges.handler, Decides: g.judges.decides, Log: g.log,
+			NewHandler: g.judges.handler, Decides: g.judges.decides, ReadsBody: g.judges.readsBody, Log: g.log,
 			NewDraft: func(id string) milter.Draft { return g.spool.Draft(id) }, Hold: g.hold,
 		})
 		if err != nil {
@@ -161,7 +161,8 @@ func newJudge(cfg *config.Config, routed func(mail.Address) bool, observer filte
 		steps = append(steps, s)
 	}
 	m, err := filters.New(cfg.Filtering, steps, set, observer, log)
-	return &ruled{m, decides(cfg, steps)}, err
+	// Rules look at the envelope and at findings: without a filter nobody wants the body.
+	return &ruled{m, decides(cfg, steps), len(steps) > 0}, err
 }
 
 // newJudges makes a generation: the filters with the rules over them, and the
@@ -189,10 +190,12 @@ func (g *gateway) renew(judge, bare *ruled) {
 // ruled is a multiplexer that knows when it may have an opinion.
 type ruled struct {
 	*filters.Multiplexer
-	stages []mail.Stage
+	stages    []mail.Stage
+	readsBody bool
 }
 
 func (r *ruled) Decides() []mail.Stage { return r.stages }
+func (r *ruled) ReadsBody() bool       { return r.readsBody }
 
 // decides lists the stages of the envelope at which a generation may say no to
 // an MTA: where the access map acts, at CONNECT where a filter that is down

@@ -13,6 +13,7 @@ import (
 type judge interface {
 	Handler() mail.Handler
 	Decides() []mail.Stage // where the envelope may be refused
+	ReadsBody() bool       // whether anybody may look behind the header
 	Run(ctx context.Context) error
 	Close(ctx context.Context) error
 }
@@ -68,7 +69,7 @@ func (g *generations) handler() mail.Handler {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.current.sessions++
-	return &session{Handler: g.current.Handler(), leave: sync.OnceFunc(g.leave(g.current))}
+	return &session{Handler: g.current.Handler(), readsBody: g.current.ReadsBody(), leave: sync.OnceFunc(g.leave(g.current))}
 }
 
 // decides lists the stages at which the newest generation may refuse.
@@ -76,6 +77,13 @@ func (g *generations) decides() []mail.Stage {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.current.Decides()
+}
+
+// readsBody reports whether the newest generation may look behind the header.
+func (g *generations) readsBody() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.current.ReadsBody()
 }
 
 func (g *generations) leave(from *generation) func() {
@@ -103,8 +111,12 @@ func (g *generations) close() {
 // session is a handler that says when its session has ended.
 type session struct {
 	mail.Handler
-	leave func()
+	readsBody bool
+	leave     func()
 }
+
+// ReadsBody reports whether its generation may look behind the header.
+func (s *session) ReadsBody() bool { return s.readsBody }
 
 func (s *session) Close() {
 	s.Handler.Close()

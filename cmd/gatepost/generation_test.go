@@ -19,6 +19,7 @@ func (fakeHandler) Close() {}
 func newFakeJudge() *fakeJudge { return &fakeJudge{make(chan struct{})} }
 
 func (j *fakeJudge) Decides() []mail.Stage { return nil }
+func (j *fakeJudge) ReadsBody() bool       { return true }
 
 func (j *fakeJudge) Handler() mail.Handler { return fakeHandler{} }
 
