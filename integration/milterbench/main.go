@@ -1,6 +1,7 @@
-// Command milterbench measures what a milter costs Postfix, in one run: without
-// one, with Gatepost that has no filters, and with go-milter's server that does
-// nothing, each over a unix socket and over TCP.
+// Command milterbench measures what milters cost Postfix, in one run: without
+// one, with Gatepost that has no filters, with go-milter's server that does
+// nothing, with three of these, and with Gatepost that asks the same three, each
+// over a unix socket and over TCP.
 //
 //	go run ./integration/milterbench -binary bin/gatepost
 //
@@ -8,6 +9,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -40,7 +42,7 @@ func run() error {
 		return serveNull(*null)
 	}
 	return measure.Run("Milters of Postfix", o, func(dir, next string) ([]measure.Target, error) {
-		return startAll(dir, next, *binary, *only)
+		return bench{dir, next, *binary, *only}.all()
 	})
 }
 
@@ -63,77 +65,165 @@ func serveNull(socket string) error {
 	return s.Serve(l)
 }
 
-// filtered is Postfix with a milter.
+// filtered is Postfix with milters.
 type filtered struct {
 	*measure.Postfix
-	milter *measure.Process
+	milters []*measure.Process
+	own     int // how many of them are stopped with it; the others are somebody else's
+	against string
 }
 
-func (f filtered) CPU() time.Duration { return f.Postfix.CPU() + f.milter.CPU() }
-func (f filtered) PeakMemory() int64  { return f.milter.PeakMemory() }
+func (f filtered) CPU() time.Duration {
+	sum := f.Postfix.CPU()
+	for _, m := range f.milters {
+		sum += m.CPU()
+	}
+	return sum
+}
+
+func (f filtered) PeakMemory() int64 { return f.milters[0].PeakMemory() }
+func (f filtered) Against() string   { return f.against }
+
 func (f filtered) Stop() {
 	f.Postfix.Stop()
-	f.milter.Stop()
+	for _, m := range f.milters[:f.own] {
+		m.Stop()
+	}
 }
 
-func startAll(dir, next, binary, only string) ([]measure.Target, error) {
-	alone, err := measure.StartPostfix(dir, "Postfix alone", next)
+// bench starts the targets in dir. Their mail goes to next.
+type bench struct{ dir, next, binary, only string }
+
+func (b bench) all() ([]measure.Target, error) {
+	alone, err := measure.StartPostfix(b.dir, "Postfix alone", b.next)
 	if err != nil {
 		return nil, err
 	}
 	all := []measure.Target{alone}
 	for _, kind := range []string{"unix", "tcp"} {
-		for _, m := range []struct {
-			name  string
-			start func(dir, socket string) (*measure.Process, error)
+		for _, group := range []struct {
+			names []string
+			start func(kind string) ([]measure.Target, error)
 		}{
-			{"Gatepost " + kind, func(dir, socket string) (*measure.Process, error) { return startGateway(dir, socket, binary) }},
-			{"go-milter " + kind, func(dir, socket string) (*measure.Process, error) {
-				return measure.StartProcess(filepath.Join(dir, "log"), os.Args[0], "-null-milter", socket)
-			}},
+			{[]string{"Gatepost " + kind}, b.gatepost},
+			{[]string{"go-milter " + kind}, b.goMilter},
+			{[]string{"three in Postfix " + kind, "three behind Gatepost " + kind}, b.three},
 		} {
-			if !strings.Contains(m.name, only) {
+			if !strings.Contains(strings.Join(group.names, " "), b.only) {
 				continue
 			}
-			t, err := startFiltered(dir, next, m.name, kind, m.start)
+			more, err := group.start(kind)
+			all = append(all, more...)
 			if err != nil {
 				return all, err
 			}
-			all = append(all, t)
 		}
 	}
 	return all, nil
 }
 
-func startFiltered(dir, next, name, kind string, start func(dir, socket string) (*measure.Process, error)) (measure.Target, error) {
-	own := filepath.Join(dir, "milter-of-"+strings.ReplaceAll(name, " ", "-"))
-	if err := os.Mkdir(own, 0o755); err != nil {
+func (b bench) gatepost(kind string) ([]measure.Target, error) {
+	m, err := b.gateway("gatepost", kind, "")
+	if err != nil {
 		return nil, err
 	}
+	return b.filtered("Gatepost "+kind, "", 1, m)
+}
+
+func (b bench) goMilter(kind string) ([]measure.Target, error) {
+	m, err := b.null("null", kind)
+	if err != nil {
+		return nil, err
+	}
+	return b.filtered("go-milter "+kind, "", 1, m)
+}
+
+// three starts the same milters once for Postfix and for Gatepost.
+func (b bench) three(kind string) ([]measure.Target, error) {
+	var nulls []milterAt
+	config := ""
+	for i := range 3 {
+		m, err := b.null(fmt.Sprintf("null%d", i+1), kind)
+		if err != nil {
+			return nil, errors.Join(err, stopAll(nulls))
+		}
+		nulls = append(nulls, m)
+		config += fmt.Sprintf("[filter.null%d]\nkind = \"milter\"\naddress = %q\n", i+1, m.ours)
+	}
+	inPostfix, err := b.filtered("three in Postfix "+kind, "", 3, nulls...)
+	if err != nil {
+		return nil, err
+	}
+	m, err := b.gateway("three", kind, config)
+	if err != nil {
+		return inPostfix, err
+	}
+	behind, err := b.filtered("three behind Gatepost "+kind, "three in Postfix "+kind, 1, append([]milterAt{m}, nulls...)...)
+	return append(inPostfix, behind...), err
+}
+
+// milterAt is a milter that runs, and its socket in Postfix' spelling and ours.
+type milterAt struct {
+	*measure.Process
+	socket, ours string
+}
+
+func stopAll(milters []milterAt) error {
+	for _, m := range milters {
+		m.Stop()
+	}
+	return nil
+}
+
+// filtered starts a Postfix with milters. Those that are its own are asked and
+// stopped with it: with three of its own it asks three.
+func (b bench) filtered(name, against string, own int, milters ...milterAt) ([]measure.Target, error) {
+	var sockets []string
+	var processes []*measure.Process
+	for i, m := range milters {
+		processes = append(processes, m.Process)
+		if i < own {
+			sockets = append(sockets, m.socket)
+		}
+	}
+	p, err := measure.StartPostfix(b.dir, name, b.next, "smtpd_milters = "+strings.Join(sockets, ", "), "milter_default_action = tempfail")
+	if err != nil {
+		return nil, errors.Join(err, stopAll(milters[:own]))
+	}
+	return []measure.Target{filtered{p, processes, own, against}}, nil
+}
+
+// start starts a milter and waits until it takes connections.
+func (b bench) start(name, kind string, start func(dir, socket string) (*measure.Process, error)) (milterAt, error) {
+	own := filepath.Join(b.dir, "milter-"+name+"-"+kind)
+	if err := os.Mkdir(own, 0o755); err != nil {
+		return milterAt{}, err
+	}
 	network, address := "unix", filepath.Join(own, "socket")
-	socket := "unix:" + address
+	at := milterAt{socket: "unix:" + address, ours: "unix:" + address}
 	if kind == "tcp" {
 		port, err := measure.FreePort()
 		if err != nil {
-			return nil, err
+			return milterAt{}, err
 		}
 		network, address = "tcp", fmt.Sprintf("127.0.0.1:%d", port)
-		socket = "inet:" + address
+		at = milterAt{socket: "inet:" + address, ours: fmt.Sprintf("inet:%d@127.0.0.1", port)}
 	}
-	m, err := start(own, socket)
-	if err != nil {
-		return nil, err
+	var err error
+	if at.Process, err = start(own, at.socket); err != nil {
+		return milterAt{}, err
 	}
 	if err := waitSocket(network, address); err != nil {
-		m.Stop()
-		return nil, fmt.Errorf("%s: %w\n%s", name, err, m.Log())
+		at.Stop()
+		return milterAt{}, fmt.Errorf("%s: %w\n%s", name, err, at.Log())
 	}
-	p, err := measure.StartPostfix(dir, name, next, "smtpd_milters = "+socket, "milter_default_action = tempfail")
-	if err != nil {
-		m.Stop()
-		return nil, err
-	}
-	return filtered{p, m}, nil
+	return at, nil
+}
+
+func (b bench) null(name, kind string) (milterAt, error) {
+	return b.start(name, kind, func(dir, socket string) (*measure.Process, error) {
+		return measure.StartProcess(filepath.Join(dir, "log"), os.Args[0], "-null-milter", socket)
+	})
 }
 
 func waitSocket(network, address string) error {
@@ -148,18 +238,21 @@ func waitSocket(network, address string) error {
 	}
 }
 
-func startGateway(dir, socket, binary string) (*measure.Process, error) {
-	conf := filepath.Join(dir, "gatepost.toml")
-	text := fmt.Sprintf(`hostname = "gw.bench.test"
+// gateway starts Gatepost with filters of that configuration.
+func (b bench) gateway(name, kind, filters string) (milterAt, error) {
+	return b.start(name, kind, func(dir, socket string) (*measure.Process, error) {
+		conf := filepath.Join(dir, "gatepost.toml")
+		text := fmt.Sprintf(`hostname = "gw.bench.test"
 spool    = %q
 control  = %q
 [milter.main]
 socket          = %q
 mode            = "0666"
 max_connections = 2000
-`, filepath.Join(dir, "spool"), "unix:"+filepath.Join(dir, "control.sock"), socket)
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		return nil, err
-	}
-	return measure.StartProcess(filepath.Join(dir, "log"), binary, "serve", "-c", conf)
+`, filepath.Join(dir, "spool"), "unix:"+filepath.Join(dir, "control.sock"), socket) + filters
+		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+		return measure.StartProcess(filepath.Join(dir, "log"), b.binary, "serve", "-c", conf)
+	})
 }

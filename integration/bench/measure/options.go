@@ -30,7 +30,11 @@ func ParseFlags() (Options, error) {
 	rounds := flag.Int("rounds", 5, "rounds per cell, at least 1")
 	round := flag.Duration("round", 1200*time.Millisecond, "length of a round of the slowest target, about")
 	keep := flag.Bool("keep", false, "many messages over each connection instead of one")
+	quick := flag.Bool("quick", false, "a short run: what is not given is -sizes 5k,1m -conns 1,20 -rounds 3 -round 600ms")
 	flag.Parse()
+	if *quick {
+		shorten(map[string]string{"sizes": "5k,1m", "conns": "1,20", "rounds": "3", "round": "600ms"})
+	}
 	o := Options{Rounds: max(*rounds, 1), Round: *round, Keep: *keep}
 	for name := range strings.SplitSeq(*sizes, ",") {
 		n, unit := strings.TrimRight(name, "kmKM"), 1
@@ -54,4 +58,12 @@ func ParseFlags() (Options, error) {
 		o.Conns = append(o.Conns, v)
 	}
 	return o, nil
+}
+
+// shorten sets the flags that were not given.
+func shorten(to map[string]string) {
+	flag.Visit(func(f *flag.Flag) { delete(to, f.Name) })
+	for name, value := range to {
+		_ = flag.Set(name, value) // our own constants
+	}
 }

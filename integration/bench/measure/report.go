@@ -63,8 +63,13 @@ type row struct {
 	target  string
 	results []result
 	ratios  []float64 // to the first target, round by round
+	rival   string    // another target that it is compared with
+	against []float64 // to that one, round by round
 	memory  int64
 }
+
+// Rival is a target that is also compared with another one before it.
+type Rival interface{ Against() string }
 
 // measure runs every cell of the table. A first, short round warms up and tells
 // how many messages make a round.
@@ -84,18 +89,20 @@ func measure(ctx context.Context, o Options, targets []Target, s *sink) ([]row, 
 				count[i] = max(conns, int(warm.perSecond*o.Round.Seconds()))
 			}
 			for range o.Rounds {
-				var base float64
+				rates := make(map[string]float64)
 				for i, t := range targets {
 					r, err := send(ctx, t, s, body, count[i], conns, o.Keep)
 					if err != nil {
 						return nil, err
 					}
-					if i == 0 {
-						base = r.perSecond
-					}
+					rates[t.Name()] = r.perSecond
 					cell[i].results = append(cell[i].results, r)
-					cell[i].ratios = append(cell[i].ratios, r.perSecond/base)
+					cell[i].ratios = append(cell[i].ratios, r.perSecond/rates[targets[0].Name()])
 					cell[i].memory = t.PeakMemory()
+					if rival, ok := t.(Rival); ok && rates[rival.Against()] > 0 {
+						cell[i].rival = rival.Against()
+						cell[i].against = append(cell[i].against, r.perSecond/rates[rival.Against()])
+					}
 				}
 			}
 			fmt.Fprintf(os.Stderr, "done: %s over %d connections\n", sz.name, conns)
@@ -112,17 +119,21 @@ func printTable(w io.Writer, title string, o Options, rows []row) {
 	}
 	fmt.Fprintf(w, "%s, %s, medians of %d alternated rounds; ratio = median of the per-round ratios to the first target.\n\n", title, mode, o.Rounds)
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tw, "size\tconnections\ttarget\tmessages/s\tmin\tmax\tratio\t250 after ms\tCPU ms/message\tpeak memory MB\t")
+	fmt.Fprintln(tw, "size\tconnections\ttarget\tmessages/s\tmin\tmax\tratio\t250 after ms\tCPU ms/message\tpeak memory MB\tagainst\t")
 	for _, r := range rows {
 		rates := each(r.results, func(r result) float64 { return r.perSecond })
 		memory := "-"
 		if r.memory > 0 {
 			memory = fmt.Sprintf("%.0f", float64(r.memory)/(1<<20))
 		}
-		fmt.Fprintf(tw, "%s\t%d\t%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.1f\t%.2f\t%s\t\n", r.size, r.conns, r.target,
+		against := "-"
+		if r.rival != "" {
+			against = fmt.Sprintf("%.2f of %s", median(r.against), r.rival)
+		}
+		fmt.Fprintf(tw, "%s\t%d\t%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.1f\t%.2f\t%s\t%s\t\n", r.size, r.conns, r.target,
 			median(rates), slices.Min(rates), slices.Max(rates), median(r.ratios),
 			ms(median(each(r.results, func(r result) time.Duration { return r.accepted }))),
-			ms(median(each(r.results, func(r result) time.Duration { return r.cpu }))), memory)
+			ms(median(each(r.results, func(r result) time.Duration { return r.cpu }))), memory, against)
 	}
 	tw.Flush()
 }
