@@ -103,8 +103,12 @@ type sitting struct {
 	failed bool          // belongs to who has the item
 }
 
-// Check may come late: when its time is over before it began.
-func (s *sitting) Check(ctx context.Context, tx *mail.Transaction) (r Report, err error) {
+func (s *sitting) Check(ctx context.Context, tx *mail.Transaction) (Report, error) {
+	return s.use(ctx, func(c Checker) (Report, error) { return c.Check(ctx, tx) })
+}
+
+// use may come late: when its time is over before it began.
+func (s *sitting) use(ctx context.Context, ask func(Checker) (Report, error)) (r Report, err error) {
 	select {
 	case <-s.free:
 	case <-ctx.Done():
@@ -119,7 +123,7 @@ func (s *sitting) Check(ctx context.Context, tx *mail.Transaction) (r Report, er
 		failed = false
 		return Report{}, err
 	}
-	r, err = s.Checker.Check(ctx, tx)
+	r, err = ask(s.Checker)
 	failed = err != nil
 	return r, err
 }

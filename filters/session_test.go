@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -136,8 +137,13 @@ func TestSessionFailsForOneMessage(t *testing.T) {
 				t.Errorf("next message: %s (%s)", v.Action, v.Reason)
 			}
 			s.h.Close()
-			if got, want := d.String(), "1:connect 1:helo 1:mail 1:rcpt 1:close 2:mail 2:close"; !strings.Contains(strings.NewReplacer("1:abort ", "", "2:abort ", "").Replace(got), want) {
-				t.Errorf("got %q, want %q", got, want)
+			if err := b.Close(t.Context()); err != nil { // one that was left behind is closed when it ends
+				t.Error(err)
+			}
+			got := strings.Fields(strings.NewReplacer("1:abort", "", "2:abort", "").Replace(d.String()))
+			open := slices.DeleteFunc(slices.Clone(got), func(e string) bool { return e == "1:close" })
+			if want := "1:connect 1:helo 1:mail 1:rcpt 2:mail 2:close"; strings.Join(open, " ") != want || len(got) != len(open)+1 {
+				t.Errorf("got %q, want %q and one 1:close", got, want)
 			}
 		})
 	}

@@ -99,8 +99,11 @@ func (h *anyVerdict) Connect(context.Context, *mail.Transaction) mail.Verdict { 
 func (h *anyVerdict) Helo(context.Context, *mail.Transaction) mail.Verdict    { return h.next(0) }
 func (h *anyVerdict) Mail(context.Context, *mail.Transaction) mail.Verdict    { return h.next(0) }
 func (h *anyVerdict) Data(context.Context, *mail.Transaction) mail.Verdict    { return h.next(0) }
-func (h *anyVerdict) Abort(*mail.Transaction)                                 {}
-func (h *anyVerdict) Close()                                                  { h.open.Add(-1) }
+func (h *anyVerdict) Unknown(context.Context, *mail.Transaction, string) mail.Verdict {
+	return h.next(0)
+}
+func (h *anyVerdict) Abort(*mail.Transaction) {}
+func (h *anyVerdict) Close()                  { h.open.Add(-1) }
 func (h *anyVerdict) Rcpt(context.Context, *mail.Transaction, mail.Path) mail.Verdict {
 	return h.next(0)
 }
@@ -124,6 +127,10 @@ func FuzzServer(f *testing.F) {
 	f.Add(true, uint32(wire.AllActions&^milter.OptRemoveRcpt), uint32(wire.AllProtocol), unpack(dialogueStream()), []byte("\x00\x00\x01\x00\x00\x00\x24\x01\x03"))
 	f.Add(true, uint32(0), uint32(wire.AllProtocol), unpack(dialogueStream()), []byte{3, 2, 2, 3, 0x1b})
 	f.Add(false, uint32(wire.AllActions), uint32(wire.AllProtocol), dialogueStream(), []byte{0})
+	unknown := wire.AppendText(nil, byte(wire.CodeUnknown), "XYZZY")
+	heard := append(append(append(unknown, dialogueStream()...), unknown...), envelope('M', "<a@b.example>")...)
+	f.Add(true, uint32(wire.AllActions), uint32(0), unpack(heard), []byte{0, 0, 0}) // U comes too early
+	f.Add(true, uint32(wire.AllActions), uint32(0), unpack(heard[len(unknown):]), []byte("\x00\x00\x01\x00\x00\x00\x00\x0d\x05"))
 	f.Add(false, uint32(wire.AllActions), uint32(wire.AllProtocol), []byte("\x00\x00\x00\x00"), []byte{0})
 	f.Add(false, uint32(wire.AllActions), uint32(wire.AllProtocol), []byte("\xff\xff\xff\xffC"), []byte{0})
 	f.Add(true, uint32(wire.AllActions), uint32(wire.AllProtocol), []byte("M\x00E\x00K\x00A\x00U\x00Q\x00"), []byte{0})
@@ -150,8 +157,9 @@ func serveOnce(t *testing.T, stream, choices []byte) {
 	}
 	held := 0
 	s, err := New(cfg, Deps{
-		NewHandler: func() mail.Handler { handlers.Add(1); return &anyVerdict{choices, &handlers} },
-		NewDraft:   func(string) Draft { drafts.Add(1); return &countedDraft{open: &drafts} },
+		NewHandler:   func() mail.Handler { handlers.Add(1); return &anyVerdict{choices, &handlers} },
+		NewDraft:     func(string) Draft { drafts.Add(1); return &countedDraft{open: &drafts} },
+		HearsUnknown: func() bool { return len(choices)%3 == 0 },
 		Hold: func(_ context.Context, _ *mail.Transaction, copies []Held) error {
 			held += len(copies)
 			if held%3 == 0 {

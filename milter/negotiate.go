@@ -16,7 +16,7 @@ const wantedActions = milter.OptAddHeader | milter.OptChangeHeader | milter.OptC
 
 // alwaysOff are the events that nobody here looks at, and the answers that we
 // never give: content is judged at its end.
-const alwaysOff = milter.OptNoData | milter.OptNoUnknown | milter.OptNoDataReply | milter.OptNoUnknownReply |
+const alwaysOff = milter.OptNoData | milter.OptNoDataReply |
 	milter.OptNoHeaderReply | milter.OptNoEOHReply | milter.OptNoBodyReply | milter.OptHeaderLeadingSpace
 
 // noReply is the bit that saves the answer at a stage where nobody decides.
@@ -43,19 +43,16 @@ func wantedMacros() map[milter.Stage][]string {
 
 // negotiate answers the MTA's offer: its version at most, and of its actions
 // and protocol bits only those that it offered (both MTAs take more for an
-// error).
-func negotiate(offer wire.Negotiation, decides []mail.Stage, noBody bool) (wire.Negotiation, error) {
+// error). declined are events beside those that nobody wants ever.
+func negotiate(offer wire.Negotiation, decides []mail.Stage, declined milter.OptProtocol) (wire.Negotiation, error) {
 	if offer.Version < wire.MinVersion {
 		return wire.Negotiation{}, fmt.Errorf("the MTA speaks version %d of the milter protocol; at least %d is needed", offer.Version, wire.MinVersion)
 	}
-	want := alwaysOff
+	want := alwaysOff | declined
 	for stage, bit := range noReply {
 		if !slices.Contains(decides, stage) {
 			want |= bit
 		}
-	}
-	if noBody {
-		want |= milter.OptNoBody
 	}
 	answer := wire.Negotiation{
 		Version:  min(offer.Version, wire.MaxVersion),

@@ -343,7 +343,8 @@ func TestRemoteComesBack(t *testing.T) {
 	if v := handler.Mail(t.Context(), d.tx); v.Action != mail.Continue {
 		t.Fatalf("on a new connection: %+v", v)
 	}
-	if got, want := h.log(), "connect unknown[192.0.2.1]; helo h; close; connect unknown[192.0.2.1]; helo h; mail <> "; got != want {
+	// When the server sees that the first connection is dead is its own affair.
+	if got, want := strings.ReplaceAll(h.log(), "close; ", ""), "connect unknown[192.0.2.1]; helo h; connect unknown[192.0.2.1]; helo h; mail <> "; got != want {
 		t.Errorf("it saw %q, want %q", got, want)
 	}
 }

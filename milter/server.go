@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"gatepost/internal/mail"
+
+	"github.com/emersion/go-milter"
 )
 
 // Draft keeps the content of a message while it is judged.
@@ -27,6 +29,10 @@ type Deps struct {
 	// Decides lists the stages at which a handler may have an opinion; at the
 	// others the MTA is told not to wait for one. nil: at all of them.
 	Decides func() []mail.Stage
+	// HearsUnknown reports whether a handler may want to hear of commands that
+	// the MTA doesn't know. Where none does the MTA is told not to send them.
+	// nil: none does.
+	HearsUnknown func() bool
 	// ReadsBody reports whether a handler made now may look behind the header.
 	// Where none does the MTA is told to keep the body. nil: it may.
 	ReadsBody func() bool
@@ -62,6 +68,18 @@ func New(cfg Config, deps Deps) (*Server, error) {
 // sparesBody reports whether nobody here looks at a body now. Our hold keeps it.
 func (s *Server) sparesBody() bool {
 	return s.deps.ReadsBody != nil && !s.deps.ReadsBody() && s.cfg.Quarantine != QuarantineHold
+}
+
+// declined are the events that nobody here wants to hear of now.
+func (s *Server) declined() milter.OptProtocol {
+	var off milter.OptProtocol
+	if s.sparesBody() {
+		off |= milter.OptNoBody
+	}
+	if s.deps.HearsUnknown == nil || !s.deps.HearsUnknown() {
+		off |= milter.OptNoUnknown | milter.OptNoUnknownReply
+	}
+	return off
 }
 
 // Listen opens the socket.

@@ -111,7 +111,7 @@ func (s *session) negotiate() error {
 	if s.srv.deps.Decides != nil {
 		decides = s.srv.deps.Decides()
 	}
-	if s.agreed, err = negotiate(offer, decides, s.srv.sparesBody()); err != nil {
+	if s.agreed, err = negotiate(offer, decides, s.srv.declined()); err != nil {
 		return err
 	}
 	s.out = s.agreed.Append(s.out[:0])
@@ -149,7 +149,7 @@ func (s *session) handle(ctx context.Context, p wire.Packet) error {
 		}
 		return nil
 	case wire.CodeUnknown:
-		return s.answer(mail.StageHelo, milter.OptNoUnknownReply, mail.Verdict{})
+		return s.unknown(ctx, p.Data)
 	}
 	if s.msg == nil {
 		return fmt.Errorf("%w: outside a transaction", wire.ErrMalformed)
@@ -282,6 +282,30 @@ func (s *session) helo(ctx context.Context, data []byte) error {
 		s.smtp.TLS = &mail.TLS{Version: v, Cipher: s.value("cipher"), Subject: s.value("cert_subject"), Verified: s.value("verify") == "OK"}
 	}
 	return s.answer(mail.StageHelo, milter.OptNoHeloReply, s.handler.Helo(ctx, s.envelopeless(mail.StageHelo)))
+}
+
+// unknown passes on a command that the MTA doesn't know and refuses anyway. Only
+// a refusal in other words is an answer.
+func (s *session) unknown(ctx context.Context, data []byte) error {
+	line, err := wire.DecodeText(data)
+	if err != nil {
+		return err
+	}
+	if s.smtp == nil {
+		return fmt.Errorf("%w: unknown command before CONNECT", wire.ErrMalformed)
+	}
+	if s.agreed.Protocol&milter.OptNoUnknownReply != 0 {
+		return nil
+	}
+	tx := s.envelopeless(mail.StageHelo)
+	if s.msg != nil {
+		tx = s.stage(mail.StageMail)
+	}
+	v := mail.Unknown(ctx, s.handler, tx, line)
+	if v.Action < mail.TempFail {
+		v = mail.Verdict{}
+	}
+	return s.answer(tx.Stage, milter.OptNoUnknownReply, v)
 }
 
 // envelopeless is the transaction of the stages before MAIL.

@@ -31,6 +31,7 @@ const (
 type command struct {
 	verb verb
 	arg  string
+	line string // all of it, where the verb is unknown
 }
 
 var (
@@ -63,6 +64,9 @@ func parseCommand(line []byte, lax bool) (command, error) {
 		}
 	}
 	c.arg = string(bytes.Trim(text[len(word):], " "))
+	if c.verb == verbUnknown {
+		c.line = string(text)
+	}
 	return c, nil
 }
 

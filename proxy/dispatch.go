@@ -55,8 +55,28 @@ func (s *session) dispatch(ctx context.Context, c command, bad error) {
 	case verbQuit:
 		s.farewell(mail.Reply{Code: 221, Detail: "0.0", Text: "goodbye"})
 	default:
-		s.refuse(mail.Reply{Code: 500, Detail: "5.1", Text: "unknown command"})
+		s.unknown(ctx, c.line)
 	}
+}
+
+// unknown refuses a command, in the words of the handler where it has some.
+func (s *session) unknown(ctx context.Context, line string) {
+	r := mail.Reply{Code: 500, Detail: "5.1", Text: "unknown command"}
+	if line == "" {
+		s.refuse(r)
+		return
+	}
+	tx, stage := &s.base, mail.StageHelo
+	if s.tx != nil {
+		tx, stage = &s.tx.Transaction, mail.StageMail
+	}
+	v, cause := s.ask(ctx, tx, stage, func(ctx context.Context, tx *mail.Transaction) mail.Verdict {
+		return mail.Unknown(ctx, s.handler, tx, line)
+	})
+	if cause == causePolicy && (v.Action == mail.TempFail || v.Action == mail.Reject && !v.Reply.IsZero()) {
+		r = refusalOf(v)
+	}
+	s.refuse(r)
 }
 
 // refuseLine answers a line that is no command. When it may have been DATA or

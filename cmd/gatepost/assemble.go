@@ -113,7 +113,7 @@ func (g *gateway) assembleListeners(cfg *config.Config) error {
 func (g *gateway) assembleMilters(cfg *config.Config) error {
 	for _, m := range cfg.Milters {
 		s, err := milter.New(m, milter.Deps{
-			NewHandler: g.judges.handler, Decides: g.judges.decides, ReadsBody: g.judges.readsBody, Log: g.log,
+			NewHandler: g.judges.handler, Decides: g.judges.decides, ReadsBody: g.judges.readsBody, HearsUnknown: g.judges.hearsUnknown, Log: g.log,
 			NewDraft: func(id string) milter.Draft { return g.spool.Draft(id) }, Hold: g.hold,
 		})
 		if err != nil {

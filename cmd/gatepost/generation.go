@@ -14,6 +14,7 @@ type judge interface {
 	Handler() mail.Handler
 	Decides() []mail.Stage // where the envelope may be refused
 	ReadsBody() bool       // whether anybody may look behind the header
+	HearsUnknown() bool    // whether anybody may want commands that nobody knows
 	Run(ctx context.Context) error
 	Close(ctx context.Context) error
 }

@@ -20,6 +20,7 @@ func newFakeJudge() *fakeJudge { return &fakeJudge{make(chan struct{})} }
 
 func (j *fakeJudge) Decides() []mail.Stage { return nil }
 func (j *fakeJudge) ReadsBody() bool       { return true }
+func (j *fakeJudge) HearsUnknown() bool    { return true }
 
 func (j *fakeJudge) Handler() mail.Handler { return fakeHandler{} }
 

@@ -70,21 +70,33 @@ func (c *checker) Wants(tx *mail.Transaction) bool {
 }
 
 // Check tells the milter what is new.
-func (c *checker) Check(ctx context.Context, tx *mail.Transaction) (filters.Report, error) {
+func (c *checker) Check(ctx context.Context, tx *mail.Transaction) (r filters.Report, err error) {
+	err = c.spend(ctx, func(ctx context.Context) error {
+		changes, s, err := c.tell(ctx, tx)
+		if err == nil {
+			r = c.report(tx.Stage, changes, s)
+		}
+		return err
+	})
+	return r, err
+}
+
+// spend talks to the milter on the time of the message.
+func (c *checker) spend(ctx context.Context, talk func(context.Context) error) error {
 	left := c.f.cfg.Timeout - c.msg.spent
 	if left <= 0 {
-		return filters.Report{}, errBudget
+		return errBudget
 	}
 	ctx, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
 	start := time.Now()
-	changes, s, err := c.tell(ctx, tx)
+	err := talk(ctx)
 	c.msg.spent += time.Since(start)
 	if err != nil {
 		c.hangUp()
-		return filters.Report{}, fmt.Errorf("milter: %w", err)
+		return fmt.Errorf("milter: %w", err)
 	}
-	return c.report(tx.Stage, changes, s), nil
+	return nil
 }
 
 // tell returns what the milter made of the message, and what it said.

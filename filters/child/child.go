@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gatepost/filters"
@@ -30,6 +31,10 @@ const (
 // Filter is one child milter.
 type Filter struct {
 	cfg Config
+
+	// deaf: at its last negotiation the milter didn't want to hear of commands
+	// that the MTA doesn't know.
+	deaf atomic.Bool
 
 	mu    sync.Mutex
 	idle  []*idler
@@ -105,13 +110,17 @@ func (f *Filter) dial(ctx context.Context) (*milter.Client, error) {
 	for _, c := range f.cfg.Changes {
 		offer.Actions |= c.actions()
 	}
-	return milter.Dial(ctx, milter.ClientConfig{
+	client, err := milter.Dial(ctx, milter.ClientConfig{
 		Socket:         f.cfg.Address,
 		ConnectTimeout: f.cfg.ConnectTimeout,
 		CommandTimeout: f.cfg.Timeout,
 		MaxEdits:       f.cfg.MaxEdits,
 		MaxEditBytes:   int(f.cfg.MaxEditSize),
 	}, offer)
+	if err == nil {
+		f.deaf.Store(!client.HearsUnknown())
+	}
+	return client, err
 }
 
 // connect returns a connection, if there is one that was used before.

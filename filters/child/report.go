@@ -75,11 +75,15 @@ func (c *checker) add(r *filters.Report, at mail.Stage, s *said) {
 	}
 	s.noted = s.noted || at < mail.StageMail
 	c.msg.noted = s
-	reply := s.answer.Reply
-	if s.answer.Code == answerShutdown {
-		reply = mail.Reply{Code: 421, Detail: "4.2", Text: "Service unavailable, closing connection"}
+	r.Vote = c.enforced(filters.Vote{Action: a, Reply: replyOf(s.answer), Reason: "milter " + f.Text})
+}
+
+// replyOf is the answer in the client's words; zero where it has none.
+func replyOf(a milter.Answer) mail.Reply {
+	if a.Code == answerShutdown {
+		return mail.Reply{Code: 421, Detail: "4.2", Text: "Service unavailable, closing connection"}
 	}
-	r.Vote = c.enforced(filters.Vote{Action: a, Reply: reply, Reason: "milter " + f.Text})
+	return a.Reply
 }
 
 // finding tells what was said, and of what.
