@@ -8,8 +8,8 @@ import (
 	"regexp"
 
 	"gatepost/internal/console"
+	"gatepost/internal/mail"
 	"gatepost/proxy/queue"
-	"gatepost/proxy/spool"
 )
 
 // mailQueue shows a queue.Queue to the console.
@@ -21,7 +21,12 @@ const heldByHand = "held by hand"
 // List implements console.Queue.
 func (q mailQueue) List(f console.Filter) iter.Seq[console.Message] {
 	chosen := queue.Filter{
-		State: spool.State(f.State), Sender: f.Sender, NullSender: f.NullSender, Recipient: f.Recipient, Domain: f.Domain, Older: f.Older,
+		IDs: f.IDs, Sender: f.Sender, NullSender: f.NullSender, Recipient: f.Recipient, Domain: f.Domain, Route: f.Route,
+		Listener: f.Listener, User: f.User, Older: f.Older, Younger: f.Younger,
+		SizeAbove: f.SizeAbove, SizeBelow: f.SizeBelow, ScoreAbove: f.ScoreAbove, ScoreBelow: f.ScoreBelow,
+	}
+	for _, lane := range f.Lanes {
+		chosen.Lanes = append(chosen.Lanes, queue.Lane(lane))
 	}
 	if re, err := regexp.Compile(f.Reason); err == nil && f.Reason != "" {
 		chosen.Reason = re // f was validated
@@ -50,25 +55,34 @@ func (q mailQueue) Show(id string) (console.Message, error) {
 func (q mailQueue) WriteContent(id string, w io.Writer) error { return q.Queue.WriteContent(id, w) }
 
 // Apply implements console.Queue.
-func (q mailQueue) Apply(ctx context.Context, a console.Action, ids []string) (int, error) {
+func (q mailQueue) Apply(ctx context.Context, a console.Action, lane string, ids []string) (int, error) {
 	switch a {
 	case console.Retry:
 		return q.Retry(ctx, ids...)
-	case console.Delete:
-		return q.Delete(ctx, ids...)
-	case console.Release:
-		return q.Release(ctx, ids...)
 	case console.Hold:
 		return q.Hold(ctx, heldByHand, ids...)
+	case console.Release, console.Unhold:
+		return q.Release(ctx, ids...)
+	case console.Move:
+		return q.Move(ctx, queue.Lane(lane), ids...)
+	case console.Delete:
+		return q.Delete(ctx, ids...)
+	case console.Bounce:
+		return q.Bounce(ctx, ids...)
+	case console.Expire:
+		return q.Expire(ctx, ids...)
 	}
 	return 0, fmt.Errorf("no action %q", a)
 }
 
 func message(i queue.Info) console.Message {
+	lane := string(i.Lane)
 	m := console.Message{
-		ID: i.ID, State: i.State, Reason: i.Reason, Active: i.Active, Attempts: i.Attempts,
-		Origin: i.Origin, Listener: i.Listener, Client: i.Client, Helo: i.Helo, Subject: i.Subject, Score: i.Score,
-		QueueName: queueName(i), QueueID: i.ID, Arrival: i.Received.Unix(), Size: i.Size, Sender: i.Sender,
+		ID: i.ID, State: i.State, Lane: lane, Reason: i.Reason, ByHand: i.Lane == queue.Hold && i.Reason == heldByHand,
+		Active: i.Active, Attempts: i.Attempts, Origin: i.Origin, Listener: i.Listener, Client: i.Client, Helo: i.Helo,
+		User: i.User, Subject: i.Subject, Score: i.Score, Silent: i.Silent, Unscanned: i.Unscanned,
+		QueueName: lane, QueueID: i.ID, Arrival: i.Received.Unix(), Size: i.Size, Sender: i.Sender,
+		Recipients: []console.Recipient{},
 	}
 	if i.Group != i.ID {
 		m.Group = i.Group
@@ -77,22 +91,12 @@ func message(i queue.Info) console.Message {
 		m.Next = &i.Next
 	}
 	for _, r := range i.Recipients {
-		m.Recipients = append(m.Recipients, console.Recipient{Address: r.Address, Status: r.Status, Reason: r.Reply, Remote: r.Remote})
+		to := console.Recipient{Address: r.Address, Status: r.Status, Reason: r.Reply, Remote: r.Remote}
+		if r.Status == mail.Deferred.String() {
+			m.Recipients = append(m.Recipients, to)
+		} else {
+			m.Done = append(m.Done, to)
+		}
 	}
 	return m
-}
-
-// queueName is the state in the words of Postfix.
-func queueName(i queue.Info) string {
-	switch {
-	case i.State == string(spool.Hold):
-		return "hold"
-	case i.Active:
-		return "active"
-	case i.State == string(spool.Slow):
-		return "slow"
-	case i.Attempts > 0:
-		return "deferred"
-	}
-	return "incoming"
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,7 +85,6 @@ with the keys of "postqueue -j" and more.`,
 		},
 	}
 	flags := c.Flags()
-	flags.StringVar(&f.State, "state", "", "only this `state`: queue, slow or hold")
 	flags.StringVar(&f.Sender, "sender", "", "only from this `address`")
 	flags.BoolVar(&f.NullSender, "null-sender", false, "only notifications, which have no sender")
 	flags.StringVar(&f.Recipient, "rcpt", "", "only to this `address`")
@@ -239,7 +239,7 @@ func (a *app) queueShow(ctx context.Context, q admin, id string) error {
 			fmt.Fprintf(a.out, "%-14s%s\n", f[0]+":", line(f[1]))
 		}
 	}
-	for _, r := range m.Recipients {
+	for _, r := range slices.Concat(m.Recipients, m.Done) {
 		fmt.Fprintf(a.out, "%-14s%s: %s", "Recipient:", line(r.Address), r.Status)
 		if r.Reason != "" {
 			fmt.Fprintf(a.out, " (%s)", line(r.Reason))

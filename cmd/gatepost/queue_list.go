@@ -52,11 +52,11 @@ func (t *mailq) message(m console.Message) error {
 	t.messages++
 	t.bytes += m.Size
 	mark := ""
-	switch m.QueueName {
-	case "active":
-		mark = "*"
-	case "hold":
+	switch {
+	case m.Lane == console.Held:
 		mark = "!"
+	case m.Active:
+		mark = "*"
 	}
 	arrival := time.Unix(m.Arrival, 0).Format("Mon Jan _2 15:04:05")
 	fmt.Fprintf(t.w, "%-*s %8d %-20s %s\n", idWidth, m.ID+mark, m.Size, arrival, line(senderName(m)))
@@ -65,9 +65,6 @@ func (t *mailq) message(m console.Message) error {
 	}
 	last := ""
 	for _, r := range m.Recipients {
-		if !r.Waits() {
-			continue
-		}
 		if r.Reason != last {
 			fmt.Fprintf(t.w, "%*s(%s)\n", idWidth, "", line(r.Reason))
 			last = r.Reason

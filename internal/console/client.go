@@ -28,7 +28,7 @@ func NewClient(path string) *Client {
 }
 
 // Refusal is the gateway's word that something can't be done. A message that is
-// not there is spool.ErrNotFound, too.
+// not there is spool.ErrNotFound, too, and one too many ErrTooMany.
 type Refusal struct {
 	Text  string
 	cause error
@@ -36,7 +36,7 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return r.Text }
 
-// Unwrap returns spool.ErrNotFound or nil.
+// Unwrap returns spool.ErrNotFound, ErrTooMany or nil.
 func (r *Refusal) Unwrap() error { return r.cause }
 
 // Status asks how the gateway is.
@@ -53,7 +53,7 @@ func (c *Client) Reload(ctx context.Context) error {
 
 // List calls yield with each message that f chooses until it returns an error.
 func (c *Client) List(ctx context.Context, f Filter, yield func(Message) error) error {
-	resp, err := c.do(ctx, http.MethodGet, "queue?"+f.values().Encode(), nil)
+	resp, err := c.do(ctx, http.MethodPost, "queue/list", f)
 	if err != nil {
 		return err
 	}
@@ -70,6 +70,13 @@ func (c *Client) List(ctx context.Context, f Filter, yield func(Message) error) 
 			return err
 		}
 	}
+}
+
+// Shape counts messages by domain and age.
+func (c *Client) Shape(ctx context.Context, req ShapeRequest) (Shape, error) {
+	var s Shape
+	err := c.call(ctx, http.MethodPost, "queue/shape", req, &s)
+	return s, err
 }
 
 // Show describes one message.
@@ -94,9 +101,42 @@ func (c *Client) Content(ctx context.Context, id string, w io.Writer) error {
 
 // Apply acts on messages.
 func (c *Client) Apply(ctx context.Context, action Action, req Request) (Result, error) {
-	var r Result
-	err := c.call(ctx, http.MethodPost, "queue/"+string(action), req, &r)
-	return r, err
+	return c.DryRun(ctx, action, req, func(Message) error { return nil })
+}
+
+// DryRun is Apply for a request that may be one for a dry run: then yield is
+// called with each message that would be acted on.
+func (c *Client) DryRun(ctx context.Context, action Action, req Request, yield func(Message) error) (Result, error) {
+	resp, err := c.do(ctx, http.MethodPost, "queue/"+string(action), req)
+	if err != nil {
+		return Result{}, err
+	}
+	defer resp.Body.Close()
+	dec := json.NewDecoder(resp.Body)
+	for {
+		var a actionLine
+		if err := dec.Decode(&a); err != nil {
+			return Result{}, fmt.Errorf("console: answer to %s: %w", action, noEOF(err))
+		}
+		switch {
+		case a.Result != nil:
+			return *a.Result, nil
+		case a.Error != "":
+			return Result{}, &Refusal{Text: a.Error}
+		case a.Message != nil:
+			if err := yield(*a.Message); err != nil {
+				return Result{}, err
+			}
+		}
+	}
+}
+
+// noEOF is the error of an answer that ended early.
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
@@ -138,8 +178,11 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 		f.Error = resp.Status
 	}
 	refusal := &Refusal{Text: f.Error}
-	if resp.StatusCode == http.StatusNotFound {
+	switch resp.StatusCode {
+	case http.StatusNotFound:
 		refusal.cause = spool.ErrNotFound
+	case http.StatusConflict:
+		refusal.cause = ErrTooMany
 	}
 	return nil, refusal
 }

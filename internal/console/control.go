@@ -55,7 +55,9 @@ func NewControl(path string, deps ControlDeps) *Control {
 	c := &Control{deps: deps, path: path}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", c.status)
-	mux.HandleFunc("GET /v1/queue", c.list)
+	mux.HandleFunc("GET /v1/queue", c.all)
+	mux.HandleFunc("POST /v1/queue/list", c.list)
+	mux.HandleFunc("POST /v1/queue/shape", c.shape)
 	mux.HandleFunc("GET /v1/queue/{id}", c.show)
 	mux.HandleFunc("GET /v1/queue/{id}/content", c.content)
 	mux.HandleFunc("POST /v1/queue/{action}", c.act)
@@ -88,20 +90,44 @@ func (c *Control) status(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, c.deps.Status())
 }
 
-// list streams one JSON object a line: the queue may be long.
+func (c *Control) all(w http.ResponseWriter, _ *http.Request) { c.stream(w, Filter{}) }
+
 func (c *Control) list(w http.ResponseWriter, r *http.Request) {
-	f, err := parseFilter(r.URL.Query())
-	if err != nil {
+	var f Filter
+	if !decode(w, r, &f) {
+		return
+	}
+	if err := f.Validate(); err != nil {
 		answer(w, http.StatusBadRequest, failure{err.Error()})
 		return
 	}
-	w.Header().Set("Content-Type", "application/jsonl")
+	c.stream(w, f)
+}
+
+// stream writes one JSON object a line: the queue may be long.
+func (c *Control) stream(w http.ResponseWriter, f Filter) {
+	w.Header().Set("Content-Type", jsonLines)
 	enc := json.NewEncoder(w)
 	for m := range c.deps.Queue.List(f) {
 		if enc.Encode(m) != nil {
 			return // the client is gone
 		}
 	}
+}
+
+const jsonLines = "application/jsonl"
+
+func (c *Control) shape(w http.ResponseWriter, r *http.Request) {
+	var req ShapeRequest
+	if !decode(w, r, &req) {
+		return
+	}
+	s, err := MeasureShape(c.deps.Queue, req, time.Now())
+	if err != nil {
+		answer(w, http.StatusBadRequest, failure{err.Error()})
+		return
+	}
+	answer(w, http.StatusOK, s)
 }
 
 func (c *Control) show(w http.ResponseWriter, r *http.Request) {
@@ -155,6 +181,25 @@ func (b *lateBody) Write(p []byte) (int, error) {
 // maxRequest is room for a million IDs.
 const maxRequest = 32 << 20
 
+// decode reads a request; one that is no good is answered here.
+func decode(w http.ResponseWriter, r *http.Request, into any) bool {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		answer(w, http.StatusBadRequest, failure{err.Error()})
+		return false
+	}
+	return true
+}
+
+// actionLine is one line of the answer to an action: in a dry run the messages
+// that are chosen, and at the end what became of it.
+type actionLine struct {
+	Message *Message `json:"message,omitempty"`
+	Result  *Result  `json:"result,omitempty"`
+	Error   string   `json:"error,omitempty"`
+}
+
 func (c *Control) act(w http.ResponseWriter, r *http.Request) {
 	action := Action(r.PathValue("action"))
 	if err := action.Validate(); err != nil {
@@ -162,13 +207,27 @@ func (c *Control) act(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var req Request
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&req); err != nil {
+	if !decode(w, r, &req) {
+		return
+	}
+	if err := req.validate(action); err != nil {
 		answer(w, http.StatusBadRequest, failure{err.Error()})
 		return
 	}
-	answer(w, http.StatusOK, Apply(r.Context(), c.deps.Queue, action, req))
+	enc := json.NewEncoder(w)
+	result, err := Apply(r.Context(), c.deps.Queue, action, req, func(m Message) error {
+		w.Header().Set("Content-Type", jsonLines)
+		return enc.Encode(actionLine{Message: &m})
+	})
+	switch {
+	case errors.Is(err, ErrTooMany):
+		answer(w, http.StatusConflict, failure{err.Error()})
+	case err != nil: // the client is gone
+		_ = enc.Encode(actionLine{Error: err.Error()})
+	default:
+		w.Header().Set("Content-Type", jsonLines)
+		_ = enc.Encode(actionLine{Result: &result})
+	}
 }
 
 func (c *Control) reload(w http.ResponseWriter, r *http.Request) {

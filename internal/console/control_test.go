@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -20,17 +21,34 @@ import (
 	"gatepost/proxy/spool"
 )
 
-// memory is a queue of a few messages.
+// memory is a queue of a few messages. Of a Filter it knows IDs and Lanes.
 type memory struct {
 	messages []Message
 	asked    Filter
 	done     []string // "action id"
+	calls    int      // of Apply
 	broken   bool     // content ends early
+	after    func()   // after each call of Apply
 }
 
 func (q *memory) List(f Filter) iter.Seq[Message] {
 	q.asked = f
-	return slices.Values(q.messages)
+	all := q.messages
+	if f.IDs != nil {
+		all = nil
+		for _, id := range f.IDs {
+			if m, err := q.Show(id); err == nil {
+				all = append(all, m)
+			}
+		}
+	}
+	return func(yield func(Message) bool) {
+		for _, m := range all {
+			if (f.Lanes == nil || slices.Contains(f.Lanes, m.Lane)) && !yield(m) {
+				return
+			}
+		}
+	}
 }
 
 func (q *memory) Show(id string) (Message, error) {
@@ -53,7 +71,11 @@ func (q *memory) WriteContent(id string, w io.Writer) error {
 	return err
 }
 
-func (q *memory) Apply(_ context.Context, a Action, ids []string) (int, error) {
+func (q *memory) Apply(_ context.Context, a Action, lane string, ids []string) (int, error) {
+	q.calls++
+	if q.after != nil {
+		defer q.after()
+	}
 	var errs []error
 	done := 0
 	for _, id := range ids {
@@ -61,7 +83,7 @@ func (q *memory) Apply(_ context.Context, a Action, ids []string) (int, error) {
 			errs = append(errs, err)
 			continue
 		}
-		q.done = append(q.done, string(a)+" "+id)
+		q.done = append(q.done, strings.TrimSpace(string(a)+" "+lane)+" "+id)
 		done++
 	}
 	return done, errors.Join(errs...)
@@ -71,9 +93,9 @@ var ids = []string{mail.NewID(time.UnixMicro(1)), mail.NewID(time.UnixMicro(2)),
 
 func queueOf3() *memory {
 	return &memory{messages: []Message{
-		{ID: ids[0], State: "queue", QueueName: "deferred", Sender: "a@example.com", Recipients: []Recipient{{Address: "b@example.com", Reason: "451 later"}}},
-		{ID: ids[1], State: "hold", QueueName: "hold", Reason: "spam"},
-		{ID: ids[2], State: "slow", QueueName: "active"},
+		{ID: ids[0], Lane: Waiting, Sender: "a@example.com", Recipients: []Recipient{{Address: "b@example.com", Reason: "451 later"}}},
+		{ID: ids[1], Lane: Held, Reason: "spam"},
+		{ID: ids[2], Lane: Slow},
 	}}
 }
 
@@ -83,6 +105,8 @@ type admin interface {
 	Show(context.Context, string) (Message, error)
 	Content(context.Context, string, io.Writer) error
 	Apply(context.Context, Action, Request) (Result, error)
+	DryRun(context.Context, Action, Request, func(Message) error) (Result, error)
+	Shape(context.Context, ShapeRequest) (Shape, error)
 }
 
 func startControl(t *testing.T, deps ControlDeps) (*Client, string) {
@@ -112,16 +136,25 @@ func TestQueueRemoteAndLocal(t *testing.T) {
 
 func testQueue(t *testing.T, q *memory, a admin) {
 	ctx := t.Context()
-	chosen := Filter{State: "hold", Sender: "a+b@x", NullSender: true, Recipient: "c@x", Domain: "x", Older: time.Hour, Reason: "a|b"}
+	score := -0.5
+	chosen := Filter{
+		Lanes: Lanes(), Sender: "a+b@x", Recipient: "@.x", Domain: ".x", Route: ". x", Listener: "mx", User: "u", Older: time.Hour, Younger: time.Minute,
+		SizeAbove: 1, SizeBelow: 2, ScoreAbove: &score, ScoreBelow: &score, Reason: "a|b",
+	}
 	var listed []string
 	if err := a.List(ctx, chosen, func(m Message) error { listed = append(listed, m.ID); return nil }); err != nil || !slices.Equal(listed, ids) {
 		t.Errorf("List = %q, %v; want %q", listed, err, ids)
 	}
-	if q.asked != chosen {
+	if !reflect.DeepEqual(q.asked, chosen) {
 		t.Errorf("the queue was asked for %+v, want %+v", q.asked, chosen)
 	}
-	if err := a.List(ctx, Filter{Reason: "("}, nil); err == nil {
-		t.Error("List with a bad expression: no error")
+	for _, bad := range []Filter{
+		{Reason: "("}, {Lanes: []string{"deferred"}}, {Sender: "nobody"}, {Recipient: "a@b@c"}, {Domain: "a..b"}, {Sender: "a@x", NullSender: true},
+		{Older: -1}, {SizeBelow: -1},
+	} {
+		if err := a.List(ctx, bad, nil); err == nil {
+			t.Errorf("List of %+v: no error", bad)
+		}
 	}
 	m, err := a.Show(ctx, ids[0])
 	if err != nil || m.Sender != "a@example.com" || m.Recipients[0].Reason != "451 later" {
@@ -143,38 +176,6 @@ func testQueue(t *testing.T, q *memory, a admin) {
 	if err := a.Content(ctx, ids[0], io.Discard); err == nil {
 		t.Error("Content that could not be read to its end: no error")
 	}
-	testActions(t, q, a)
-}
-
-func testActions(t *testing.T, q *memory, a admin) {
-	unknown := mail.NewID(time.UnixMicro(9))
-	tests := []struct {
-		action Action
-		req    Request
-		want   []string
-		failed int
-	}{
-		{Delete, Request{IDs: []string{ids[1], unknown, "no id"}}, []string{ids[1]}, 2},
-		{Delete, Request{All: true}, ids, 0},
-		{Retry, Request{All: true}, []string{ids[0], ids[2]}, 0},
-		{Release, Request{All: true}, []string{ids[1]}, 0},
-		{Hold, Request{All: true}, []string{ids[0], ids[2]}, 0},
-		{Release, Request{}, nil, 0},
-	}
-	for _, tt := range tests {
-		q.done = nil
-		r, err := a.Apply(t.Context(), tt.action, tt.req)
-		if err != nil || r.Done != len(tt.want) || len(r.Failed) != tt.failed {
-			t.Errorf("%s %+v = %+v, %v; want %d done, %d failed", tt.action, tt.req, r, err, len(tt.want), tt.failed)
-		}
-		var want []string
-		for _, id := range tt.want {
-			want = append(want, string(tt.action)+" "+id)
-		}
-		if !slices.Equal(q.done, want) {
-			t.Errorf("%s %+v did %q, want %q", tt.action, tt.req, q.done, want)
-		}
-	}
 }
 
 func TestControlRefuses(t *testing.T) {
@@ -184,9 +185,18 @@ func TestControlRefuses(t *testing.T) {
 		name, method, path, body string
 		code                     int
 	}{
-		{"unknown action", "POST", "/v1/queue/bounce", `{"all":true}`, 404},
+		{"unknown action", "POST", "/v1/queue/burn", `{"all":true}`, 404},
 		{"GET never acts", "GET", "/v1/queue/delete", "", 400},
 		{"unknown field", "POST", "/v1/queue/delete", `{"al":true}`, 400},
+		{"unknown field of the filter", "POST", "/v1/queue/delete", `{"filter":{"sendr":"a@x"}}`, 400},
+		{"bad filter", "POST", "/v1/queue/delete", `{"filter":{"sender":"a"}}`, 400},
+		{"IDs in the filter", "POST", "/v1/queue/delete", `{"filter":{"ids":["` + ids[0] + `"]}}`, 400},
+		{"negative limit", "POST", "/v1/queue/delete", `{"all":true,"limit":-1}`, 400},
+		{"move to nowhere", "POST", "/v1/queue/move", `{"all":true}`, 400},
+		{"move to hold", "POST", "/v1/queue/move", `{"all":true,"lane":"hold"}`, 400},
+		{"bad filter of a shape", "POST", "/v1/queue/shape", `{"filter":{"reason":"("}}`, 400},
+		{"bad filter of a list", "POST", "/v1/queue/list", `{"lanes":["x"]}`, 400},
+		{"too long", "POST", "/v1/queue/delete", `{"ids":["` + strings.Repeat("x", maxRequest) + `"]}`, 400},
 		{"no body", "POST", "/v1/queue/delete", "", 400},
 		{"bad ID", "GET", "/v1/queue/..%2f..%2fx", "", 400},
 		{"bad ID of content", "GET", "/v1/queue/x/content", "", 400},

@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"io"
+	"time"
 
 	"gatepost/internal/mail"
 )
@@ -22,6 +23,15 @@ func (l Local) List(_ context.Context, f Filter, yield func(Message) error) erro
 		}
 	}
 	return nil
+}
+
+// Shape counts messages by domain and age.
+func (l Local) Shape(_ context.Context, req ShapeRequest) (Shape, error) {
+	s, err := MeasureShape(l.Queue, req, time.Now())
+	if err != nil {
+		return Shape{}, refusal(err)
+	}
+	return s, nil
 }
 
 // Show describes one message.
@@ -49,7 +59,17 @@ func (l Local) Content(_ context.Context, id string, w io.Writer) error {
 
 // Apply acts on messages.
 func (l Local) Apply(ctx context.Context, action Action, req Request) (Result, error) {
-	return Apply(ctx, l.Queue, action, req), nil
+	return l.DryRun(ctx, action, req, func(Message) error { return nil })
+}
+
+// DryRun is Apply for a request that may be one for a dry run: then yield is
+// called with each message that would be acted on.
+func (l Local) DryRun(ctx context.Context, action Action, req Request, yield func(Message) error) (Result, error) {
+	r, err := Apply(ctx, l.Queue, action, req, yield)
+	if err != nil {
+		return r, refusal(err)
+	}
+	return r, nil
 }
 
 func refusal(err error) error { return &Refusal{Text: err.Error(), cause: err} }

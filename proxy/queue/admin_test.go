@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -15,66 +14,6 @@ import (
 	"gatepost/internal/mail"
 	"gatepost/proxy/spool"
 )
-
-// collect returns the IDs that a filter chooses.
-func (r *rig) collect(f Filter) []string {
-	var ids []string
-	for info := range r.queue.List(f) {
-		ids = append(ids, info.ID)
-	}
-	return ids
-}
-
-func TestList(t *testing.T) {
-	r := newRig(t)
-	now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
-	r.now = func() time.Time { return now }
-	old := r.entry("Alice@Sender.example", "bob@example.com")
-	old.Received = now.Add(-5 * time.Hour)
-	young := r.entry("", "carol@example.net", "bob@example.com")
-	young.Received = now.Add(-time.Hour)
-	held := r.entry("dave@sender.example", "erin@example.org")
-	held.Received, held.State, held.Reason = now.Add(-3*time.Hour), spool.Hold, "virus Eicar-Test"
-	ids := r.commit(old, young, held)
-	m := r.message(ids[0])
-	m.Attempts, m.Next = 1, now.Add(time.Hour)
-	m.Recipients[0] = spool.Recipient{Reply: mail.Reply{Code: 452, Detail: "2.2", Text: "mailbox full"}, Remote: "mx[192.0.2.1]:25", Attempts: 1, Last: now}
-	if err := r.spool.Save(m.ID, m.Progress); err != nil {
-		t.Fatal(err)
-	}
-	tests := []struct {
-		name   string
-		filter Filter
-		want   []string
-	}{
-		{"all, oldest first", Filter{}, []string{ids[0], ids[2], ids[1]}},
-		{"held", Filter{State: spool.Hold}, []string{ids[2]}},
-		{"queued", Filter{State: spool.Queue}, []string{ids[0], ids[1]}},
-		{"sender in another case", Filter{Sender: "alice@sender.example"}, []string{ids[0]}},
-		{"null sender", Filter{NullSender: true}, []string{ids[1]}},
-		{"recipient", Filter{Recipient: "bob@example.com"}, []string{ids[0], ids[1]}},
-		{"domain", Filter{Domain: "EXAMPLE.net"}, []string{ids[1]}},
-		{"older", Filter{Older: 2 * time.Hour}, []string{ids[0], ids[2]}},
-		{"reason of hold", Filter{Reason: regexp.MustCompile("(?i)eicar")}, []string{ids[2]}},
-		{"last reply", Filter{Reason: regexp.MustCompile("452 4.2.2")}, []string{ids[0]}},
-		{"several at once", Filter{Recipient: "bob@example.com", Older: 2 * time.Hour}, []string{ids[0]}},
-		{"none", Filter{Sender: "nobody@example.com"}, nil},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := r.collect(tt.filter); fmt.Sprint(got) != fmt.Sprint(tt.want) {
-				t.Errorf("got %v, want %v", got, tt.want)
-			}
-		})
-	}
-	for info := range r.queue.List(Filter{}) { // and stops when told
-		if info.ID != ids[0] || info.State != "queue" || info.Sender != "Alice@sender.example" || !info.Next.Equal(now.Add(time.Hour)) ||
-			info.Recipients[0] != (RecipientInfo{"bob@example.com", "deferred", "452 4.2.2 mailbox full", "mx[192.0.2.1]:25", 1, info.Recipients[0].Last}) {
-			t.Errorf("info: %+v", info)
-		}
-		break
-	}
-}
 
 func TestShow(t *testing.T) {
 	r := newRig(t)

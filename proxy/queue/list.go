@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
-	"regexp"
-	"strings"
 	"time"
 
 	"gatepost/internal/mail"
@@ -20,6 +17,7 @@ type Info struct {
 	Group      string          `json:"group,omitempty"`
 	Origin     string          `json:"origin"`
 	State      string          `json:"state"`
+	Lane       Lane            `json:"lane"`
 	Reason     string          `json:"reason,omitempty"`
 	Active     bool            `json:"active"` // a worker is at it
 	Size       int64           `json:"size"`
@@ -33,6 +31,9 @@ type Info struct {
 	Helo       string          `json:"helo,omitempty"`
 	Subject    string          `json:"subject,omitempty"`
 	Score      float64         `json:"score"`
+	User       string          `json:"user,omitempty"`      // who authenticated
+	Silent     string          `json:"silent,omitempty"`    // why the sender is never told
+	Unscanned  string          `json:"unscanned,omitempty"` // the filters that are still to judge it
 }
 
 // RecipientInfo is how far one recipient is.
@@ -45,75 +46,16 @@ type RecipientInfo struct {
 	Last     time.Time `json:"last,omitzero"`
 }
 
-// Filter chooses messages; its zero value chooses all. What is set must hold.
-type Filter struct {
-	State      spool.State
-	Sender     string // an address, in any case
-	NullSender bool
-	Recipient  string // an address, in any case
-	Domain     string // of a recipient
-	Older      time.Duration
-	Reason     *regexp.Regexp // matches the reason of hold or a recipient's last reply
-}
-
-// List iterates over the messages that f chooses, oldest first, as the spool
-// knows them.
-func (q *Queue) List(f Filter) iter.Seq[Info] {
-	return func(yield func(Info) bool) {
-		now := q.now()
-		for m := range q.spool.All() {
-			if f.matches(m, now) && !yield(q.info(m)) {
-				return
-			}
-		}
-	}
-}
-
-func (f Filter) matches(m *spool.Message, now time.Time) bool {
-	switch {
-	case f.State != "" && m.Progress.State != f.State:
-	case f.NullSender && !m.Envelope.Sender.IsNull():
-	case f.Sender != "" && !strings.EqualFold(m.Envelope.Sender.String(), f.Sender):
-	case f.Older > 0 && now.Sub(m.Received) < f.Older:
-	case f.Reason != nil && !f.matchesReason(m):
-	case f.Recipient != "" && !anyRecipient(m, func(a mail.Address) bool { return strings.EqualFold(a.String(), f.Recipient) }):
-	case f.Domain != "" && !anyRecipient(m, func(a mail.Address) bool { return strings.EqualFold(a.Domain, f.Domain) }):
-	default:
-		return true
-	}
-	return false
-}
-
-func (f Filter) matchesReason(m *spool.Message) bool {
-	if f.Reason.MatchString(m.Progress.Reason) {
-		return true
-	}
-	for _, r := range m.Recipients {
-		if !r.Reply.IsZero() && f.Reason.MatchString(r.Reply.String()) {
-			return true
-		}
-	}
-	return false
-}
-
-func anyRecipient(m *spool.Message, is func(mail.Address) bool) bool {
-	for _, r := range m.Envelope.Recipients {
-		if is(r.Address) {
-			return true
-		}
-	}
-	return false
-}
-
 func (q *Queue) info(m *spool.Message) Info {
 	q.mu.Lock()
 	it := q.items[m.ID]
 	active := it != nil && it.hands > 0
 	q.mu.Unlock()
 	info := Info{
-		ID: m.ID, Group: m.Group, Origin: string(m.Origin), State: string(m.Progress.State), Reason: m.Progress.Reason,
+		ID: m.ID, Group: m.Group, Origin: string(m.Origin), State: string(m.Progress.State), Lane: LaneOf(m), Reason: m.Progress.Reason,
 		Active: active, Size: m.Size, Received: m.Received, Attempts: m.Attempts, Next: m.Next,
 		Sender: m.Envelope.Sender.String(), Client: m.Client, Listener: m.Listener, Helo: m.Helo, Subject: m.Subject, Score: m.Score,
+		User: m.User, Silent: m.Silent, Unscanned: m.Unscanned,
 	}
 	if m.Progress.State == spool.Hold {
 		info.Next = time.Time{}
