@@ -33,6 +33,7 @@ type Metrics struct {
 
 	deliveries       *prometheus.CounterVec
 	deliveryDuration *prometheus.HistogramVec
+	notifications    *prometheus.CounterVec
 }
 
 // New makes the metrics of a gateway of that version.
@@ -54,10 +55,11 @@ func New(version string) *Metrics {
 		filterUp:         gauges("filter_up", "1 while a filter answers, 0 while it is left alone after failures.", "filter"),
 		deliveries:       counters("delivery_attempts_total", "Delivery attempts, by recipient.", "route", "result"),
 		deliveryDuration: durations("delivery_duration_seconds", "Time that a delivery took.", "route"),
+		notifications:    counters("notifications_total", "Delivery status notifications, by whether the sender is told.", "kind", "result"),
 	}
 	m.registry.MustRegister(
 		m.reloadOK, m.reloadTime, m.connectionsActive, m.connections, m.messages, m.recipients, m.messageSize,
-		m.filterDuration, m.filterResults, m.filterUp, m.deliveries, m.deliveryDuration, buildInfo(version),
+		m.filterDuration, m.filterResults, m.filterUp, m.deliveries, m.deliveryDuration, m.notifications, buildInfo(version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -154,4 +156,9 @@ func (m *Metrics) FilterUp(name string, up bool) {
 func (m *Metrics) Attempt(destination, result string, took time.Duration) {
 	m.deliveries.WithLabelValues(destination, result).Inc()
 	m.deliveryDuration.WithLabelValues(destination).Observe(took.Seconds())
+}
+
+// Notification counts a notification that a sender is to have, or why not.
+func (m *Metrics) Notification(kind, result string) {
+	m.notifications.WithLabelValues(kind, result).Inc()
 }

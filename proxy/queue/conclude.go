@@ -91,6 +91,7 @@ func (q *Queue) settle(ctx context.Context, it *item, w wish, why string) (wait 
 		q.log.Info("held", "id", it.id, "reason", why)
 		return 0, true
 	}
+	q.warn(ctx, it)
 	wait = q.retryAfter(m)
 	m.Next = q.now().Add(wait)
 	if ctx.Err() != nil { // broken off at shutdown, which is not the message's fault

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"gatepost/internal/mail"
 )
 
 // Config says when and how often a message is tried.
@@ -39,6 +41,14 @@ type Config struct {
 	// DSNMaxScore is the spam score from which on a message is not worth a
 	// notification: its sender is forged. 0 means no limit. Default 5.0.
 	DSNMaxScore float64 `toml:"dsn_max_score"`
+	// DSNCopyTo is an address that gets a copy of every notification that mail
+	// could not be delivered. "", the default, is nobody.
+	DSNCopyTo string `toml:"dsn_copy_to"`
+	// DelayWarning is after what time a sender is told that a message is late
+	// and still tried: our own users (authenticated, or from relay.networks),
+	// and others only where they asked with NOTIFY=DELAY. 0 means never.
+	// Default 4h.
+	DelayWarning time.Duration `toml:"delay_warning"`
 	// Groups are the settings of the groups of routes, by their names:
 	// [queue.group.remote].
 	Groups map[string]Group `toml:"group"`
@@ -59,6 +69,7 @@ func DefaultConfig() Config {
 		Grace:             30 * time.Second,
 		DSNFullSize:       50_000,
 		DSNMaxScore:       5,
+		DelayWarning:      4 * time.Hour,
 	}
 }
 
@@ -92,8 +103,20 @@ func (c Config) Validate() error {
 	if c.MaxPerDestination < 1 {
 		errs = append(errs, fmt.Errorf("max_per_destination: %d is less than 1", c.MaxPerDestination))
 	}
+	between("delay_warning", c.DelayWarning, 0, longestAge)
+	if c.DSNCopyTo != "" {
+		if _, ok := c.copyTo(); !ok {
+			errs = append(errs, fmt.Errorf("dsn_copy_to: %q is no address", c.DSNCopyTo))
+		}
+	}
 	if c.DSNFullSize < 0 {
 		errs = append(errs, fmt.Errorf("dsn_full_size: %d is negative", c.DSNFullSize))
 	}
 	return errors.Join(errs...)
+}
+
+// copyTo is DSNCopyTo, where there is one.
+func (c Config) copyTo() (a mail.Address, ok bool) {
+	a, err := mail.ParseAddress(c.DSNCopyTo, true)
+	return a, err == nil && !a.IsNull()
 }

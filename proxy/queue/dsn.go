@@ -11,90 +11,185 @@ import (
 	"gatepost/proxy/spool"
 )
 
+// notice is what a notification tells of: recipients of the message by their
+// place.
+type notice struct{ failed, relayed, delayed []int }
+
+func (n notice) empty() bool { return len(n.failed)+len(n.relayed)+len(n.delayed) == 0 }
+
+// The kinds of notification, for Stats.
+const (
+	kindFailure = "failure"
+	kindSuccess = "success"
+	kindDelay   = "delay"
+)
+
+func (n notice) kind() string {
+	switch {
+	case len(n.failed) > 0:
+		return kindFailure
+	case len(n.relayed) > 0:
+		return kindSuccess
+	}
+	return kindDelay
+}
+
+// group ties a notification to what it is about, so that after a crash it isn't
+// made again. A warning doesn't stand for the last word.
+func (n notice) group(m *spool.Message) string {
+	if n.kind() == kindDelay {
+		return m.ID + "-delay"
+	}
+	return m.ID
+}
+
 // notify tells the sender of a finished message what has to be told, durably,
 // before the message is removed. it.work is held.
 //
-// There is one notification for a message, ever: with all recipients that
+// There is one such notification for a message, ever: with all recipients that
 // failed, and those that were delivered where the sender asked to hear of it.
 // Its Group is the message's ID; so after a crash between its commit and the
 // removal of the message, which follows in the log, it isn't made again.
 func (q *Queue) notify(ctx context.Context, it *item) error {
-	m := it.msg
-	failed, relayed := toReport(m)
-	if len(failed)+len(relayed) == 0 {
-		return nil
-	}
-	if why := q.silence(m); why != "" {
-		q.log.Info("no bounce", "id", m.ID, "to", m.Envelope.Sender.String(), "reason", why)
-		return nil
-	}
-	q.mu.Lock()
-	was := q.reported[m.ID]
-	q.mu.Unlock()
-	if was {
+	n := toReport(it.msg)
+	if n.empty() || !q.mayTell(it.msg, n) {
 		return nil
 	}
 	if err := q.save(it); err != nil {
 		return err
 	}
-	id, err := q.sendReport(ctx, m, failed, relayed)
+	return q.tell(ctx, it.msg, n)
+}
+
+// warn tells the sender, once, that a message is late and still tried. it.work
+// is held; what it notes is saved with the attempt.
+func (q *Queue) warn(ctx context.Context, it *item) {
+	m, after := it.msg, q.cfg.DelayWarning
+	if m.Warned || after == 0 || q.now().Sub(m.Received) < after {
+		return
+	}
+	m.Warned = true
+	n := notice{delayed: toWarn(m)}
+	if n.empty() || !q.mayTell(m, n) {
+		return
+	}
+	if err := q.tell(ctx, m, n); err != nil {
+		m.Warned = false
+		q.log.Error("notification not recorded", "id", m.ID, "error", err)
+	}
+}
+
+// mayTell reports whether the sender is to hear of n, and notes where it is not.
+func (q *Queue) mayTell(m *spool.Message, n notice) bool {
+	result, why := q.silence(m)
+	if why == "" {
+		return !q.wasReported(n.group(m))
+	}
+	q.log.Info("no bounce", "id", m.ID, "to", m.Envelope.Sender.String(), "kind", n.kind(), "reason", why)
+	q.countNotice(n, result)
+	return false
+}
+
+func (q *Queue) wasReported(group string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.reported[group]
+}
+
+// tell makes a notification durable.
+func (q *Queue) tell(ctx context.Context, m *spool.Message, n notice) error {
+	id, err := q.sendReport(ctx, m, n)
 	if err != nil {
 		return err
 	}
 	q.mu.Lock()
-	q.reported[m.ID] = true // should m's removal have to be tried again
+	q.reported[n.group(m)] = true // should m's removal have to be tried again
 	q.mu.Unlock()
-	q.log.Info("bounce", "id", m.ID, "dsn_id", id, "to", m.Envelope.Sender.String(), "failed", len(failed), "relayed", len(relayed))
+	q.log.Info("bounce", "id", m.ID, "dsn_id", id, "to", m.Envelope.Sender.String(), "kind", n.kind(),
+		"failed", len(n.failed), "relayed", len(n.relayed), "delayed", len(n.delayed))
+	q.countNotice(n, "sent")
 	return nil
 }
 
-// toReport returns the recipients that the sender is to hear of (RFC 3461 4.1):
-// of failures unless NOTIFY says otherwise, of successes only where it asks for
-// them and the next hop won't tell.
-func toReport(m *spool.Message) (failed, relayed []int) {
+func (q *Queue) countNotice(n notice, result string) {
+	if q.stats != nil {
+		q.stats.Notification(n.kind(), result)
+	}
+}
+
+// toReport returns the recipients that the sender is to hear of in the end (RFC
+// 3461 4.1): of failures unless NOTIFY says otherwise, of successes only where
+// it asks for them and the next hop won't tell.
+func toReport(m *spool.Message) (n notice) {
 	for i, r := range m.Recipients {
-		success, failure := notifyArg(m.Envelope.Recipients[i])
+		asked := notifyArg(m.Envelope.Recipients[i])
 		switch {
-		case r.Status == mail.Failed && failure:
-			failed = append(failed, i)
-		case r.Status == mail.Delivered && r.Relayed && success:
-			relayed = append(relayed, i)
+		case r.Status == mail.Failed && (asked.failure || !asked.given):
+			n.failed = append(n.failed, i)
+		case r.Status == mail.Delivered && r.Relayed && asked.success:
+			n.relayed = append(n.relayed, i)
 		}
 	}
-	return failed, relayed
+	return n
 }
 
-func notifyArg(rcpt mail.Path) (success, failure bool) {
+// toWarn returns the late recipients that the sender is to hear of: those where
+// NOTIFY asks for it. Without NOTIFY the choice is ours (RFC 3461 5.2.7), and
+// only our own users are warned: any other sender may be forged.
+func toWarn(m *spool.Message) (delayed []int) {
+	ours := m.User != "" || m.Trusted
+	for i, r := range m.Recipients {
+		asked := notifyArg(m.Envelope.Recipients[i])
+		if r.Status == mail.Deferred && (asked.delay || ours && !asked.given) {
+			delayed = append(delayed, i)
+		}
+	}
+	return delayed
+}
+
+// wanted is what NOTIFY says (RFC 3461 4.1).
+type wanted struct{ given, success, failure, delay bool }
+
+func notifyArg(rcpt mail.Path) (w wanted) {
 	value, ok := rcpt.Arg("NOTIFY")
 	if !ok {
-		return false, true
+		return w
 	}
+	w.given = true
 	for _, word := range strings.Split(value, ",") {
-		success = success || strings.EqualFold(word, "SUCCESS")
-		failure = failure || strings.EqualFold(word, "FAILURE")
+		w.success = w.success || strings.EqualFold(word, "SUCCESS")
+		w.failure = w.failure || strings.EqualFold(word, "FAILURE")
+		w.delay = w.delay || strings.EqualFold(word, "DELAY")
 	}
-	return success, failure
+	return w
 }
 
-// silence returns why nobody is to be told, "" where somebody is.
-func (q *Queue) silence(m *spool.Message) string {
+// silence returns why nobody is to be told, "" where somebody is; result is
+// that for Stats.
+func (q *Queue) silence(m *spool.Message) (result, why string) {
 	switch {
 	case m.Origin == spool.FromDSN:
-		return "it is a notification itself"
+		return "notification", "it is a notification itself"
 	case m.Envelope.Sender.IsNull():
-		return "null sender"
+		return "null_sender", "null sender"
+	case m.Silent != "":
+		return "policy", m.Silent + ": its sender is most likely forged"
 	case q.cfg.DSNMaxScore > 0 && m.Score >= q.cfg.DSNMaxScore:
-		return "spam: its sender is most likely forged"
+		return "spam", "spam: its sender is most likely forged"
 	}
-	return ""
+	return "", ""
 }
 
 // sendReport makes a notification, commits it, and queues it. One that has no
-// way to go is held, where an admin sees it.
-func (q *Queue) sendReport(ctx context.Context, m *spool.Message, failed, relayed []int) (id string, err error) {
+// way to go is held, where an admin sees it. A copy for the postmaster becomes
+// durable with it.
+func (q *Queue) sendReport(ctx context.Context, m *spool.Message, n notice) (id string, err error) {
 	now := q.now()
 	id = mail.NewID(now)
-	r := report{id: id, hostname: q.hostname, now: now, msg: m, failed: failed, relayed: relayed, fullSize: q.cfg.DSNFullSize}
+	r := report{id: id, hostname: q.hostname, now: now, msg: m, notice: n, fullSize: q.cfg.DSNFullSize}
+	if n.kind() == kindDelay {
+		r.until = m.Received.Add(q.maxAge(m))
+	}
 	content, err := q.spool.Open(m.ID)
 	if err != nil {
 		q.log.Error("content can't be read, the bounce goes without it", "id", m.ID, "error", err)
@@ -103,36 +198,47 @@ func (q *Queue) sendReport(ctx context.Context, m *spool.Message, failed, relaye
 		r.content = content
 	}
 	draft := q.spool.Draft(id)
-	header, err := safely(draft, r.writeTo)
-	if err != nil {
-		draft.Discard()
+	defer draft.Discard() // does nothing after a commit
+	if err := safely(draft, r.writeTo); err != nil {
 		return "", fmt.Errorf("queue: writing notification for %s: %w", m.ID, err)
 	}
-	e := spool.Entry{
-		ID: id, Group: m.ID, Received: now, Origin: spool.FromDSN, Envelope: r.envelope(),
-		Header: header.Bytes(), State: spool.Queue, Subject: header.Get("Subject"),
-	}
-	if _, ok := q.deliverer.Route(m.Envelope.Sender.Address); !ok {
-		e.State, e.Reason = spool.Hold, noRouteReason
+	entries := []spool.Entry{q.reportEntry(id, &r, r.envelope(), r.header())}
+	if to, ok := q.cfg.copyTo(); ok && n.kind() == kindFailure {
+		id := mail.NewID(now)
+		entries = append(entries, q.reportEntry(id, &r, r.envelopeTo(to), r.copyHeader(id, to)))
 	}
 	if err := q.step(stepReport); err != nil {
-		draft.Discard()
 		return "", fmt.Errorf("queue: notification for %s: %w", m.ID, err)
 	}
-	if err := q.spool.Commit(ctx, draft, e); err != nil {
+	if err := q.spool.Commit(ctx, draft, entries...); err != nil {
 		return "", fmt.Errorf("queue: notification for %s: %w", m.ID, err)
 	}
 	if err := q.step(stepReported); err != nil {
 		q.log.Error("after the commit of a notification", "id", id, "error", err)
 	}
-	q.Accepted(id)
+	for _, e := range entries {
+		if e.State == spool.Queue {
+			q.Accepted(e.ID)
+		}
+	}
 	return id, nil
+}
+
+func (q *Queue) reportEntry(id string, r *report, env mail.Envelope, header mail.Header) spool.Entry {
+	e := spool.Entry{
+		ID: id, Group: r.group(r.msg), Received: r.now, Origin: spool.FromDSN, Envelope: env,
+		Header: header.Bytes(), State: spool.Queue, Subject: header.Get("Subject"),
+	}
+	if _, ok := q.deliverer.Route(env.Recipients[0].Address); !ok {
+		e.State, e.Reason = spool.Hold, noRouteReason
+	}
+	return e
 }
 
 // safely turns a panic into an error. What a notification is made of comes from
 // anywhere, and a message that ends the process would end it again at the next
 // start.
-func safely(w io.Writer, write func(io.Writer) (mail.Header, error)) (h mail.Header, err error) {
+func safely(w io.Writer, write func(io.Writer) error) (err error) {
 	defer func() {
 		if e := recover(); e != nil {
 			err = fmt.Errorf("panic: %v\n%s", e, debug.Stack())

@@ -58,6 +58,10 @@ type Stats interface {
 	// Attempt counts one attempt for one recipient; result is "sent",
 	// "deferred" or "bounced".
 	Attempt(destination, result string, took time.Duration)
+	// Notification counts one that a sender is to have: kind is "failure",
+	// "success" or "delay", result "sent" or why it was not: "null_sender",
+	// "notification", "spam", "policy".
+	Notification(kind, result string)
 }
 
 // Deps is what a queue works with.

@@ -19,7 +19,8 @@ type report struct {
 	hostname        string
 	now             time.Time
 	msg             *spool.Message
-	failed, relayed []int        // recipients of msg
+	notice                       // of recipients of msg
+	until           time.Time    // of a warning: how long it is tried
 	content         mail.Content // nil when it can't be read
 	fullSize        int64
 
@@ -36,8 +37,10 @@ func (r *report) boundary() string { return "=_" + r.id }
 
 // envelope is the one of the notification, after writeTo: from nobody, so that
 // nothing can ever come back to it (RFC 5321 4.5.5).
-func (r *report) envelope() mail.Envelope {
-	to := mail.Path{Address: r.msg.Envelope.Sender.Address}
+func (r *report) envelope() mail.Envelope { return r.envelopeTo(r.msg.Envelope.Sender.Address) }
+
+func (r *report) envelopeTo(a mail.Address) mail.Envelope {
+	to := mail.Path{Address: a}
 	var from mail.Path
 	if !to.IsASCII() {
 		from.Args = append(from.Args, "SMTPUTF8")
@@ -48,31 +51,38 @@ func (r *report) envelope() mail.Envelope {
 	return mail.Envelope{Sender: from, Recipients: []mail.Path{to}}
 }
 
-// writeTo writes the body and returns the header that goes with it.
-func (r *report) writeTo(w io.Writer) (mail.Header, error) {
+// writeTo writes the body. The header that goes with it is known then.
+func (r *report) writeTo(w io.Writer) error {
 	r.back, r.head = r.returned(), r.original()
 	b := bufio.NewWriter(w)
 	fmt.Fprint(b, "This is a report in MIME format.\r\n")
 	r.writeText(b)
 	r.writeStatus(b)
 	if err := r.writeReturned(b); err != nil {
-		return nil, err
+		return err
 	}
 	fmt.Fprintf(b, "\r\n--%s--\r\n", r.boundary())
-	return r.header(), b.Flush()
+	return b.Flush()
 }
 
-func (r *report) header() mail.Header {
+func (r *report) header() mail.Header { return r.headerTo(r.id, r.msg.Envelope.Sender.Address, r.subject()) }
+
+// copyHeader is the one of the copy for the postmaster.
+func (r *report) copyHeader(id string, to mail.Address) mail.Header {
+	return r.headerTo(id, to, "Postmaster copy: "+r.subject())
+}
+
+func (r *report) headerTo(id string, to mail.Address, subject string) mail.Header {
 	encoding := "7bit"
 	if r.back.eightBit {
 		encoding = "8bit"
 	}
 	h := mail.Header{
 		mail.NewField("From", "Mail Delivery System <MAILER-DAEMON@"+r.hostname+">"),
-		mail.NewField("To", r.msg.Envelope.Sender.Path()),
-		mail.NewField("Subject", r.subject()),
+		mail.NewField("To", to.Path()),
+		mail.NewField("Subject", subject),
 		mail.NewField("Date", r.now.Format(dateFormat)),
-		mail.NewField("Message-ID", "<"+r.id+"@"+r.hostname+">"),
+		mail.NewField("Message-ID", "<"+id+"@"+r.hostname+">"),
 	}
 	if id := r.head.Get("Message-ID"); isMessageID(id) {
 		h = append(h, mail.NewField("References", id))
@@ -87,8 +97,11 @@ func (r *report) header() mail.Header {
 
 func (r *report) subject() string {
 	list, end := r.failed, "could not be delivered"
-	if len(list) == 0 {
+	switch r.kind() {
+	case kindSuccess:
 		list, end = r.relayed, "was passed on"
+	case kindDelay:
+		list, end = r.delayed, "is late"
 	}
 	to := fmt.Sprintf("%d recipients", len(list))
 	if len(list) == 1 {
@@ -130,9 +143,10 @@ type returned struct {
 }
 
 // returned follows RET (RFC 3461 4.3), but never above the limit: the size of
-// what we send to an address that may be forged is ours to bound.
+// what we send to an address that may be forged is ours to bound. It is about
+// failures: with other news goes the header.
 func (r *report) returned() returned {
-	if r.content == nil || r.content.Size() > r.fullSize {
+	if r.content == nil || len(r.failed) == 0 || r.content.Size() > r.fullSize {
 		return returned{}
 	}
 	if ret, _ := r.msg.Envelope.Sender.Arg("RET"); strings.EqualFold(ret, "HDRS") {

@@ -76,7 +76,7 @@ func sample(t testing.TB) *report {
 	}}
 	return &report{
 		id: "0000000000CCCCCCCCCCCC", hostname: "mx1.example.com", now: reportAt, msg: m,
-		failed: []int{0}, content: newMemory(original), fullSize: 50_000,
+		notice: notice{failed: []int{0}}, content: newMemory(original), fullSize: 50_000,
 	}
 }
 
@@ -102,6 +102,15 @@ var reports = []struct {
 		r.msg.Recipients[0].Status = gmail.Delivered
 		r.msg.Recipients[0].Reply = gmail.Reply{Code: 250, Detail: "0.0", Text: "queued as 1234"}
 	}},
+	{"delayed", func(t testing.TB, r *report) {
+		r.now, r.until = received.Add(4*time.Hour), received.Add(5*24*time.Hour)
+		r.msg.Envelope.Recipients = append(r.msg.Envelope.Recipients, path(t, "carol@example.net"))
+		r.msg.Recipients = []spool.Recipient{
+			{Attempts: 7, Last: r.now, Remote: "exchange1.example.com[192.0.2.7]:25", Reply: gmail.Reply{Code: 452, Detail: "2.2", Text: "mailbox full"}},
+			{Attempts: 7, Last: r.now, Reply: gmail.Reply{Code: 451, Detail: "4.1", Text: "connect to mx.example.net[192.0.2.9]:25: connection refused"}},
+		}
+		r.failed, r.delayed = nil, []int{0, 1}
+	}},
 	{"mixed", func(t testing.TB, r *report) {
 		r.msg.Envelope.Recipients = append(r.msg.Envelope.Recipients, path(t, "carol@example.net"), path(t, "dave@example.org"))
 		r.msg.Recipients = append(r.msg.Recipients,
@@ -123,11 +132,10 @@ var reports = []struct {
 func write(t testing.TB, r *report) []byte {
 	t.Helper()
 	var body bytes.Buffer
-	header, err := r.writeTo(&body)
-	if err != nil {
+	if err := r.writeTo(&body); err != nil {
 		t.Fatal(err)
 	}
-	return append(append(header.Bytes(), "\r\n"...), body.Bytes()...)
+	return append(append(r.header().Bytes(), "\r\n"...), body.Bytes()...)
 }
 
 func TestReportGolden(t *testing.T) {
@@ -246,7 +254,7 @@ func TestReportParses(t *testing.T) {
 			if got := p.perMessage.Get("Reporting-Mta"); got != "dns; mx1.example.com" {
 				t.Errorf("Reporting-MTA = %q", got)
 			}
-			if len(p.recipients) != len(r.failed)+len(r.relayed) {
+			if len(p.recipients) != len(r.failed)+len(r.relayed)+len(r.delayed) {
 				t.Fatalf("%d recipients", len(p.recipients))
 			}
 			for _, rcpt := range p.recipients {
@@ -453,7 +461,8 @@ func TestNotify(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			m := &spool.Message{Entry: spool.Entry{Envelope: gmail.Envelope{Recipients: []gmail.Path{path(t, "bob@example.com", tt.args...)}}}}
 			m.Recipients = []spool.Recipient{tt.how}
-			f, r := toReport(m)
+			n := toReport(m)
+			f, r := n.failed, n.relayed
 			if len(f) != tt.failed || len(r) != tt.relayed {
 				t.Errorf("failed %v, relayed %v; want %d, %d", f, r, tt.failed, tt.relayed)
 			}

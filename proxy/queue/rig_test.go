@@ -149,6 +149,12 @@ func (c *tally) Attempt(dest, result string, _ time.Duration) {
 	c.counts[dest+" "+result]++
 }
 
+func (c *tally) Notification(kind, result string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts[kind+" "+result]++
+}
+
 func (c *tally) get(key string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -28,6 +28,9 @@ func (r *report) writeStatus(b *bufio.Writer) {
 	for _, i := range r.relayed {
 		r.writeRecipient(b, i, "relayed")
 	}
+	for _, i := range r.delayed {
+		r.writeRecipient(b, i, "delayed")
+	}
 }
 
 // writeRecipient writes the fields of one recipient (RFC 3464 2.3).
@@ -54,6 +57,9 @@ func (r *report) writeRecipient(b *bufio.Writer, i int, action string) {
 	}
 	if !how.Last.IsZero() {
 		field("Last-Attempt-Date", how.Last.Format(dateFormat))
+	}
+	if !r.until.IsZero() {
+		field("Will-Retry-Until", r.until.Format(dateFormat))
 	}
 }
 

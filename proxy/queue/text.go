@@ -26,6 +26,11 @@ func (r *report) text() string {
 		r.list(&b, r.failed, r.explain)
 		r.advise(&b)
 	}
+	if len(r.delayed) > 0 {
+		para(&b, "", "Your mail has not reached the recipients below yet. This is a warning only: there is no need to send it again.")
+		r.list(&b, r.delayed, r.explain)
+		para(&b, "", "We go on trying until "+r.until.Format(dateFormat)+". If it can't be delivered until then, you will be told.")
+	}
 	if len(r.relayed) > 0 {
 		para(&b, "", "Your mail was passed on to the mail systems of the recipients below, as you asked to be told. "+
 			"They send no such notes themselves, so this is the last one.")
@@ -61,6 +66,10 @@ func (r *report) list(b *strings.Builder, index []int, explain func(spool.Recipi
 
 func (r *report) explain(how spool.Recipient) string {
 	switch {
+	case how.Status == mail.Deferred && how.Remote == "":
+		return "No mail system for it could be reached so far:"
+	case how.Status == mail.Deferred:
+		return fmt.Sprintf("The mail system %s puts it off:", mail.CleanText(remoteName(how.Remote)))
 	case how.Reply.Code < 500:
 		return fmt.Sprintf("We tried for %s, in vain:", spoken(r.now.Sub(r.msg.Received)))
 	case how.Remote == "":

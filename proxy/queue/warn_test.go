@@ -1,0 +1,114 @@
+package queue
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gatepost/proxy/spool"
+)
+
+// Who is told that a message is late: our own users, and those who asked.
+func TestDelayWarning(t *testing.T) {
+	tests := []struct {
+		name   string
+		rcpt   string
+		change func(*spool.Entry)
+		warned bool
+	}{
+		{"a stranger", "bob@example.com", func(*spool.Entry) {}, false},
+		{"a stranger who asks", "bob@example.com NOTIFY=FAILURE,DELAY", func(*spool.Entry) {}, true},
+		{"an authenticated user", "bob@example.com", func(e *spool.Entry) { e.User = "alice" }, true},
+		{"a trusted client", "bob@example.com", func(e *spool.Entry) { e.Trusted = true }, true},
+		{"a user who wants failures only", "bob@example.com NOTIFY=FAILURE", func(e *spool.Entry) { e.User = "alice" }, false},
+		{"a user who wants nothing", "bob@example.com NOTIFY=NEVER", func(e *spool.Entry) { e.User = "alice" }, false},
+		{"a forged sender who asks", "bob@example.com NOTIFY=DELAY", func(e *spool.Entry) { e.Silent = "sender authentication failed" }, false},
+		{"a notification", "bob@example.com NOTIFY=DELAY", func(e *spool.Entry) { e.Origin = spool.FromDSN }, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.next.set("example.com", deferAll)
+				r.start(nil)
+				e := r.entry("alice@sender.example", tt.rcpt)
+				tt.change(&e)
+				r.queue.Accepted(r.commit(e)...)
+				time.Sleep(3*time.Hour + 50*time.Minute)
+				synctest.Wait()
+				if n := len(r.bounces()); n != 0 {
+					t.Errorf("%d notifications before the time", n)
+				}
+				time.Sleep(8 * time.Hour)
+				synctest.Wait()
+				b := r.bounces()
+				if !tt.warned {
+					if len(b) != 0 {
+						t.Errorf("warned: %v", b[0].statuses())
+					}
+					return
+				}
+				if len(b) != 1 || b[0].statuses() != "bob@example.com=delayed" {
+					t.Fatalf("%d notifications: %+v", len(b), b)
+				}
+				if n := r.tally.get("delay sent"); n != 1 {
+					t.Errorf("counted %d", n)
+				}
+			})
+		})
+	}
+}
+
+// A warning is not the last word, and a restart does not repeat it.
+func TestFailureAfterWarning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.set("example.com", deferAll)
+		r.start(nil)
+		e := r.entry("alice@sender.example", "bob@example.com")
+		e.User = "alice"
+		r.queue.Accepted(r.commit(e)...)
+		time.Sleep(6 * time.Hour)
+		synctest.Wait()
+		r.restart()
+		time.Sleep(6 * 24 * time.Hour)
+		synctest.Wait()
+		r.wantEmpty()
+		var got []string
+		for _, b := range r.bounces() {
+			got = append(got, b.statuses())
+		}
+		if want := "bob@example.com=delayed bob@example.com=failed"; strings.Join(got, " ") != want {
+			t.Errorf("notifications %q, want %s", got, want)
+		}
+	})
+}
+
+// The postmaster's copy is the same report under another name; it says no more
+// of the sender's business than the sender gets.
+func TestPostmasterCopy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.set("example.com", refuse)
+		r.start(func(c *Config) { c.DSNCopyTo = "postmaster@ours.example" })
+		r.send("alice@sender.example", "bob@example.com")
+		r.send("", "bob@example.com")
+		synctest.Wait()
+		r.wantEmpty()
+		if n := len(r.bounces()); n != 1 {
+			t.Errorf("%d notifications", n)
+		}
+		copies := r.next.attempts("ours.example")
+		if len(copies) != 1 || copies[0].sender != "" || copies[0].rcpts[0] != "postmaster@ours.example" {
+			t.Fatalf("copies: %+v", copies)
+		}
+		p := parse(t, []byte(copies[0].content))
+		if p.statuses() != "bob@example.com=failed" || !strings.Contains(copies[0].content, "Subject: Postmaster copy: Your mail to bob@example.com") {
+			t.Errorf("copy:\n%s", copies[0].content)
+		}
+		if n := r.tally.get("failure null_sender"); n != 1 {
+			t.Errorf("counted %d silent failures", n)
+		}
+	})
+}
