@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	milter "github.com/d--j/go-milter"
+
 	"gatepost/internal/testkit"
 )
 
@@ -39,6 +41,7 @@ func run(m *testing.M) int {
 	}
 	binaries.race = build(testkit.BuildOptions{Race: true})
 	binaries.plain = build(testkit.BuildOptions{})
+	milter.LogWarning = func(string, ...any) {} // of clients that are killed
 	binaries.failpoint = build(testkit.BuildOptions{Tags: "failpoint"})
 	return m.Run()
 }
