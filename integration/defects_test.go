@@ -72,6 +72,9 @@ func TestDefectsOfMultiplexers(t *testing.T) {
 			t.Run(d.name, func(t *testing.T) {
 				m := &defectMTA{t: t, socket: sockets[i], children: children[i]}
 				defer m.close()
+				for _, c := range m.children {
+					c.forget()
+				}
 				d.play(t, m)
 			})
 		}

@@ -72,6 +72,12 @@ func (c *scripted) does(s script) {
 	c.script, c.seen, c.next = s, nil, make(chan struct{})
 }
 
+func (c *scripted) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen = nil
+}
+
 // saw are the events that begin with a word, or all for "".
 func (c *scripted) saw(word string) string {
 	c.mu.Lock()
