@@ -22,6 +22,9 @@ func (t *transaction) mailCommand(b []byte, e extensions) []byte {
 	if t.utf8 {
 		b = append(b, " SMTPUTF8"...)
 	}
+	if t.requireTLS {
+		b = append(b, " REQUIRETLS"...)
+	}
 	if e.dsn {
 		b = t.copyArg(b, t.sender, "RET")
 		b = t.copyArg(b, t.sender, "ENVID")

@@ -115,7 +115,7 @@ func TestPipelining(t *testing.T) {
 		p := startPeer(t, &peer{offers: tt.offers})
 		f := newForwarder(t, quick(p.url()))
 		check(t, deliver(t, f, envelope(t, "a@example.com"), hello), sent)
-		h := f.current.Load().byDest["."].hosts[0]
+		h := firstHost(f)
 		count := &countingConn{Conn: h.idle[0].conn}
 		h.idle[0].conn = count
 		check(t, deliver(t, f, envelope(t, "a@example.com", "b@example.com"), hello), sent, sent)

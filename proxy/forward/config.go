@@ -19,24 +19,55 @@ type Config struct {
 	// Resolver is asked for MX, address, TLSA and TXT records; nil: none of
 	// what needs it can be configured.
 	Resolver Resolver `toml:"-"`
-	// RootCAs verify a next hop's certificate where a route says "verify";
-	// nil: the system's.
+	// RootCAs verify a next hop's certificate where a route says "verify", or
+	// MTA-STS does, and that of a policy's server; nil: the system's.
 	RootCAs *x509.CertPool `toml:"-"`
+	// STSCache is a directory that keeps MTA-STS policies over a restart; "":
+	// nothing is kept.
+	STSCache string `toml:"-"`
+	// STSPort is that of HTTPS where policies are fetched. Default: 443, and
+	// only a test wants another.
+	STSPort int `toml:"-"`
+	sts     *stsCache
+	source  stsSource
+	files   *proofFiles // of one table
 	// Routes by what they are for, the most specific wins:
 	// "user@example.com" (one address), "example.com" (exactly this domain),
 	// ".example.com" (what lies below it), "." (everything else).
 	// "postmaster" is the address without a domain.
 	Routes map[string]Route `toml:"route"`
+	// Entries are the routes of the files that [routing] names, as
+	// ReadMailertable and ReadTransport return them.
+	Entries []Entry `toml:"-"`
+	// MXPort is the port of hosts found by MX. Default: 25, and only a test
+	// wants another.
+	MXPort int `toml:"mx_port"`
+	// MXLoopback lets MX records lead to this machine. Default: false, since
+	// anybody may write 127.0.0.1 into his zone; for tests.
+	MXLoopback bool `toml:"mx_loopback"`
 }
 
 // Route is the next hop of some mail. A zero in any field but To is its default.
 type Route struct {
 	// To names the hosts in order: "smtp://host:port" (port 25),
 	// "lmtp://host:port" (port 24), "lmtp+unix:///path". A host may be an
-	// address, an IPv6 one in brackets. There is no MX look-up.
+	// address, an IPv6 one in brackets; brackets around a name change nothing.
+	// There is no MX look-up.
+	// "mx" stands for the mail hosts of the recipient's domain, as DNS tells
+	// them, "mx:example.net" for those of another domain.
+	// "error:5.1.1:550 text", alone, delivers nothing: recipients are refused so.
 	To []string `toml:"to"`
-	// TLS is none, opportunistic, required or verify. Default: opportunistic.
+	// Balance is failover (in order, the others only when one fails) or
+	// round-robin (each delivery begins with the next). Default: failover.
+	Balance Balance `toml:"balance"`
+	// Group names the group of routes that this one belongs to, with limits and
+	// times of its own in [queue.group.NAME]. Default: "remote" with an MX
+	// look-up, else "internal".
+	Group string `toml:"group"`
+	// TLS is none, opportunistic, required, verify, mta-sts, dane or auto.
+	// Default: opportunistic.
 	TLS TLS `toml:"tls"`
+	Identity
 	// MaxConnections to each host at a time. Default: 20.
 	MaxConnections int `toml:"max_connections"`
 	// MaxMessages over one connection. Default: 100.
@@ -65,15 +96,51 @@ const (
 	TLSOpportunistic TLS = "opportunistic" // where it works; no certificate is checked
 	TLSRequired      TLS = "required"      // or not at all; no certificate is checked
 	TLSVerify        TLS = "verify"        // and the certificate must fit the host
+	TLSSTS           TLS = "mta-sts"       // as the domain's MTA-STS policy says, else opportunistic
+	TLSDANE          TLS = "dane"          // as the host's TLSA records say, else opportunistic
+	TLSAuto          TLS = "auto"          // dane, else mta-sts, else opportunistic
 )
 
 // Validate reports a policy that there is not.
 func (t TLS) Validate() error {
 	switch t {
-	case "", TLSNone, TLSOpportunistic, TLSRequired, TLSVerify:
+	case "", TLSNone, TLSOpportunistic, TLSRequired, TLSVerify, TLSSTS, TLSDANE, TLSAuto:
 		return nil
 	}
-	return fmt.Errorf("tls %q: want none, opportunistic, required or verify", string(t))
+	return fmt.Errorf("tls %q: want none, opportunistic, required, verify, mta-sts, dane or auto", string(t))
+}
+
+// Balance is how deliveries are spread over the hosts of a route.
+type Balance string
+
+// The ways to spread.
+const (
+	FailOver   Balance = "failover"
+	RoundRobin Balance = "round-robin"
+)
+
+// Validate reports a way that there is not.
+func (b Balance) Validate() error {
+	switch b {
+	case "", FailOver, RoundRobin:
+		return nil
+	}
+	return fmt.Errorf("balance: %q: want failover or round-robin", string(b))
+}
+
+// maxGroup is the longest name of a group.
+const maxGroup = 40
+
+func checkGroup(s string) error {
+	for _, c := range s {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return fmt.Errorf("group: %q: want lower case letters, digits, - and _", s)
+		}
+	}
+	if len(s) > maxGroup {
+		return fmt.Errorf("group: %q: longer than %d", s, maxGroup)
+	}
+	return nil
 }
 
 // DefaultConfig has no routes.
@@ -106,11 +173,22 @@ func (c Config) checkHostname() error {
 	return nil
 }
 
+func (c Config) mxPort() int { return cmp.Or(c.MXPort, 25) }
+
+// checkMX reports look-ups that can't be done.
+func (c Config) checkMX() error {
+	if c.MXPort < 0 || c.MXPort > 65535 {
+		return fmt.Errorf("forward: mx_port: %d: want 1 to 65535", c.MXPort)
+	}
+	return nil
+}
+
 // settings are what a Route says of each of its hosts, defaults filled in.
 type settings struct {
 	tls                                 TLS
 	maxConnections, maxMessages         int
 	connect, command, data, write, idle time.Duration
+	proofs
 }
 
 func (r Route) settings() (settings, error) {

@@ -18,6 +18,9 @@ func (h hop) connect(ctx context.Context, want security) (*conn, *failure) {
 	if failed != nil && ctx.Err() != nil {
 		return nil, interrupted()
 	}
+	if failed == nil && want.tested {
+		h.report(ctx, c)
+	}
 	return c, failed
 }
 
@@ -26,7 +29,7 @@ func (h hop) open(ctx context.Context, want security, encrypt bool) (*conn, *fai
 	if err != nil {
 		return nil, noConnection(h, err)
 	}
-	c := &conn{host: h.host, security: want, link: &link{
+	c := &conn{host: h.host, security: want, domain: h.domain, addr: h.addr, link: &link{
 		raw: raw, conn: raw,
 		in:       newReader(raw),
 		remote:   h.remote(raw),
@@ -55,8 +58,14 @@ func (h *host) remote(raw net.Conn) string {
 	return h.name + "[" + addr.AddrPort().Addr().Unmap().String() + "]:" + h.port
 }
 
-// greet reads the greeting, says hello, and encrypts.
+// greet reads the greeting, says hello, encrypts, and logs in.
 func (c *conn) greet(ctx context.Context, encrypt bool) *failure {
+	if c.host.implicitTLS {
+		if failed := c.handshake(ctx); failed != nil {
+			return failed
+		}
+		encrypt = false
+	}
 	r, err := c.reply(c.host.command)
 	if err != nil {
 		return broken("waiting for the greeting", err)
@@ -64,22 +73,28 @@ func (c *conn) greet(ctx context.Context, encrypt bool) *failure {
 	if r.Code/100 != 2 {
 		return turnedAway(r)
 	}
-	if failed := c.hello(); failed != nil || !encrypt {
-		return failed
+	failed := c.hello()
+	if failed == nil && encrypt {
+		failed = c.startTLS(ctx)
 	}
-	return c.startTLS(ctx)
+	if failed == nil && c.host.account.user != "" {
+		failed = c.login()
+	}
+	return failed
 }
 
-// hello says EHLO, and HELO to whom does not know that (RFC 5321 3.2).
-func (c *conn) hello() *failure {
+func (c *conn) hello() *failure { return c.helloAs(c.host.hostname) }
+
+// helloAs says EHLO, and HELO to whom does not know that (RFC 5321 3.2).
+func (c *conn) helloAs(name string) *failure {
 	c.ext = extensions{}
 	verb := "EHLO "
 	if c.host.lmtp {
 		verb = "LHLO " // RFC 2033 4.1
 	}
-	r, err := c.ask(verb+c.host.hostname, c.host.command)
+	r, err := c.ask(verb+name, c.host.command)
 	if err == nil && r.Code/100 == 5 && !c.host.lmtp {
-		r, err = c.ask("HELO "+c.host.hostname, c.host.command)
+		r, err = c.ask("HELO "+name, c.host.command)
 		r.Text, _, _ = strings.Cut(r.Text, "\n") // HELO offers nothing
 	}
 	if err != nil {
@@ -95,10 +110,10 @@ func (c *conn) hello() *failure {
 // startTLS encrypts (RFC 3207), or returns nil where the policy is content to
 // go on in clear.
 func (c *conn) startTLS(ctx context.Context) *failure {
-	must := c.security.tls != TLSOpportunistic
+	must := c.security.must()
 	if !c.ext.startTLS {
 		if must {
-			return noTLS("7.4", "TLS is required, but was not offered")
+			return noTLS("7.4", "TLS is required, but was not offered%s", c.because())
 		}
 		return nil
 	}
@@ -109,7 +124,7 @@ func (c *conn) startTLS(ctx context.Context) *failure {
 	case r.Code == 421:
 		return hungUp(r)
 	case r.Code != 220 && must:
-		return noTLS("7.4", "TLS is required, but STARTTLS was refused: %s", r)
+		return noTLS("7.4", "TLS is required, but STARTTLS was refused: %s%s", r, c.because())
 	case r.Code != 220:
 		return nil
 	case c.in.Buffered() > 0:
@@ -117,35 +132,27 @@ func (c *conn) startTLS(ctx context.Context) *failure {
 		// encrypted (CVE-2021-38371).
 		return noTLS("7.5", "data behind the answer to STARTTLS")
 	}
-	tc := tls.Client(c.raw, c.host.tlsConfig)
+	if failed := c.handshake(ctx); failed != nil {
+		return failed
+	}
+	return c.hello() // RFC 3207 4.2: forget what was said in clear
+}
+
+// handshake puts TLS over the connection.
+func (c *conn) handshake(ctx context.Context) *failure {
+	tc := tls.Client(c.raw, c.tlsConfig())
 	if err := c.raw.SetDeadline(time.Now().Add(c.host.settings.connect)); err != nil {
 		return broken("starting TLS", err)
 	}
 	if err := tc.HandshakeContext(ctx); err != nil {
-		failed := noTLS("7.5", "TLS handshake: %s", reason(err))
+		failed := noTLS("7.5", "TLS handshake: %s%s", reason(err), c.because())
 		failed.tls = true
 		return failed
 	}
 	c.conn = tc
 	c.in.Reset(tc)
 	c.tls = strings.Replace(tls.VersionName(tc.ConnectionState().Version), "TLS ", "TLSv", 1)
-	return c.hello() // RFC 3207 4.2: forget what was said in clear
-}
-
-// newTLSConfig is how a host is met. Where nobody could tell a certificate from
-// a forged one, the oldest version still hides more than clear text would.
-func newTLSConfig(e endpoint, s settings, cfg Config) *tls.Config {
-	c := &tls.Config{
-		ServerName:         e.name,
-		RootCAs:            cfg.RootCAs,
-		InsecureSkipVerify: s.tls != TLSVerify,
-		MinVersion:         tls.VersionTLS12,
-		ClientSessionCache: tls.NewLRUClientSessionCache(4),
-	}
-	if s.tls == TLSOpportunistic {
-		c.MinVersion = tls.VersionTLS10
-	}
-	return c
+	return nil
 }
 
 // choose picks who speaks on a connection from here on.

@@ -11,12 +11,14 @@ import (
 )
 
 // failure is why a connection came to nothing. Its reply is the answer to all
-// recipients that it left without one, always a 4xx.
+// recipients that it left without one, a 4xx unless it is final.
 type failure struct {
 	reply   mail.Reply
 	remote  string
 	ours    bool // another host would do no better
+	final   bool // for good: the reply is a 5xx, and the recipients have failed
 	tls     bool // the handshake: it may work in clear
+	loud    bool // somebody has to do something
 	garbled bool // replies may belong to other commands than they seemed to
 }
 

@@ -29,17 +29,19 @@ import (
 type Forwarder struct {
 	log     *slog.Logger
 	current atomic.Pointer[table]
+	sts     *stsCache
 	buffers sync.Pool
 	update  sync.Mutex // held while one table takes the place of another
 }
 
 // New returns a Forwarder for the routes of cfg. It connects to nobody.
 func New(cfg Config, log *slog.Logger) (*Forwarder, error) {
+	cfg.sts = newSTSCache(cfg.STSCache, log)
 	t, err := newTable(cfg)
 	if err != nil {
 		return nil, err
 	}
-	f := &Forwarder{log: log}
+	f := &Forwarder{log: log, sts: cfg.sts}
 	f.buffers.New = func() any { b := make([]byte, 0, bufferSize); return &b }
 	f.current.Store(t)
 	return f, nil
@@ -48,6 +50,7 @@ func New(cfg Config, log *slog.Logger) (*Forwarder, error) {
 // Update puts other routes in place of those there are. What is under way ends
 // as it began. After an error all is as it was.
 func (f *Forwarder) Update(cfg Config) error {
+	cfg.sts = f.sts
 	t, err := newTable(cfg)
 	if err != nil {
 		return err
@@ -66,15 +69,6 @@ func (f *Forwarder) Close() {
 	f.current.Load().close()
 }
 
-// close closes all hosts at once: each may take as long as a QUIT.
-func (t *table) close() {
-	var wg sync.WaitGroup
-	for _, h := range t.hosts {
-		wg.Go(h.close)
-	}
-	wg.Wait()
-}
-
 // Route returns the name of the next hop for a recipient, and whether there is
 // one. Recipients with the same name can be given to one Deliver.
 func (f *Forwarder) Route(rcpt mail.Address) (dest string, ok bool) {
@@ -82,7 +76,25 @@ func (f *Forwarder) Route(rcpt mail.Address) (dest string, ok bool) {
 	if r == nil {
 		return "", false
 	}
-	return r.dest, true
+	return r.dest(rcpt.ASCIIDomain()), true
+}
+
+// Refusal returns what a recipient is to be answered where his route delivers
+// nothing ("error:"), the zero Reply otherwise.
+func (f *Forwarder) Refusal(rcpt mail.Address) mail.Reply {
+	if r := f.current.Load().find(rcpt); r != nil {
+		return r.refusal()
+	}
+	return mail.Reply{}
+}
+
+// Group returns the group of the route that a destination belongs to, "" where
+// there is none any more.
+func (f *Forwarder) Group(dest string) string {
+	if r, _ := f.current.Load().byName(dest); r != nil {
+		return r.group
+	}
+	return ""
 }
 
 // maxRecipients of one transaction: what every server must take
@@ -103,12 +115,23 @@ func (f *Forwarder) Deliver(ctx context.Context, dest string, facts mail.Facts, 
 			f.log.ErrorContext(ctx, "panic in a delivery", "id", facts.ID, "dest", dest, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
 	}()
-	r := f.current.Load().byDest[dest]
+	table := f.current.Load()
+	r, domain := table.byName(dest)
 	if r == nil {
 		noRoute := mail.Reply{Code: 451, Detail: "4.4", Text: "no route " + dest}
 		for i := range out {
 			out[i].Reply = noRoute
 		}
+		return out
+	}
+	hops, failed := table.hops(ctx, r, domain)
+	defer table.giveBack(hops)
+	if failed == nil {
+		failed = guardLoop(content, table.hostname)
+	}
+	if failed != nil {
+		f.log.InfoContext(ctx, "no next hop", "id", facts.ID, "dest", dest, "error", failed.Error())
+		answerAll(out, failed)
 		return out
 	}
 	buf := f.buffers.Get().(*[]byte)
@@ -118,30 +141,37 @@ func (f *Forwarder) Deliver(ctx context.Context, dest string, facts mail.Facts, 
 		part := mail.Envelope{Sender: env.Sender, Recipients: env.Recipients[from:to]}
 		t := newTransaction(part, content, out[from:to], (*buf)[:0])
 		t.facts = facts
-		if failed := f.deliver(ctx, r, t, dest, facts.ID); failed != nil {
+		if failed := f.deliver(ctx, hops, t, dest); failed != nil {
 			t.deferRest(failed)
-			for i := to; i < len(out); i++ {
-				out[i].Reply, out[i].Remote = failed.reply, failed.remote
-			}
+			answerAll(out[to:], failed)
 			break
 		}
 	}
 	return out
 }
 
-// deliver tries the hosts of a route in turn until one has answered for every
-// recipient. It returns why the last one could not.
-func (f *Forwarder) deliver(ctx context.Context, r *route, t *transaction, dest, id string) (failed *failure) {
+// answerAll gives recipients that nobody was asked about the same answer.
+func answerAll(out []mail.Outcome, failed *failure) {
+	for i := range out {
+		out[i].Reply, out[i].Remote = failed.reply, failed.remote
+		if failed.final {
+			out[i].Status = mail.Failed
+		}
+	}
+}
+
+// deliver tries the hosts of a destination in turn until one has answered for
+// every recipient. It returns why the last one could not.
+func (f *Forwarder) deliver(ctx context.Context, hops []hop, t *transaction, dest string) (failed *failure) {
 	if t.checkAddresses(); t.done() {
 		return nil
 	}
-	for _, host := range byHealth(r.hosts) {
-		h := hop{host: host}
+	for h := range inTurn(hops) {
 		failed = h.deliver(ctx, t)
 		if failed == nil {
 			return nil
 		}
-		f.log.InfoContext(ctx, "next hop failed", "id", id, "dest", dest, "host", h.where(), "error", failed.Error())
+		f.log.Log(ctx, failed.level(), "next hop failed", "id", t.facts.ID, "dest", dest, "host", h.where(), "error", failed.Error())
 		if t.done() || t.sent || failed.ours {
 			return failed
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"strings"
 
 	"gatepost/internal/dns"
 )
@@ -39,17 +40,6 @@ type hop struct {
 	secure bool
 }
 
-// security is how well a connection must be, or is, protected. It can be
-// compared: a kept connection serves only a hop that wants the very same.
-type security struct {
-	tls TLS
-}
-
-// wanted decides how this hop is to be protected.
-func (h hop) wanted(context.Context, *transaction) (security, *failure) {
-	return security{tls: h.tls}, nil
-}
-
 // dial opens the connection, no more.
 func (h hop) dial(ctx context.Context) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: h.settings.connect}
@@ -66,4 +56,50 @@ func (h hop) where() string {
 		return h.name + "[" + h.addr.String() + "]:" + h.port
 	}
 	return h.address()
+}
+
+// hops returns where a delivery to a route goes, in the order of preference, or
+// why there is no such place. They are to be given back.
+func (t *table) hops(ctx context.Context, r *route, domain string) (hops []hop, failed *failure) {
+	if refusal := r.refusal(); !refusal.IsZero() {
+		return nil, &failure{ours: true, final: refusal.Code/100 == 5, reply: refusal}
+	}
+	for _, to := range r.inOrder() {
+		name := to.name
+		if rest, marked := strings.CutPrefix(name, prefixMark); marked {
+			name = strings.TrimSuffix(domain, r.key) + rest
+		}
+		if !to.mx {
+			to.name = name
+			hops = append(hops, hop{host: t.use(to.endpoint, r.settings)})
+			continue
+		}
+		if name == "" {
+			name = domain
+		}
+		places, why := t.exchange.places(ctx, name)
+		if why != nil && (failed == nil || failed.final) {
+			failed = why // of two, the one that may pass
+		}
+		for _, p := range places {
+			at := endpoint{network: "tcp", name: p.host, port: to.port}
+			hops = append(hops, hop{
+				host: t.use(at, r.settings), domain: name, addr: p.addr, canonical: p.canonical, secure: p.secure,
+			})
+		}
+	}
+	if len(hops) > 0 {
+		failed = nil
+	}
+	return hops, failed
+}
+
+// inOrder returns the targets as this delivery is to try them.
+func (r *route) inOrder() []target {
+	n := len(r.targets)
+	if r.balance != RoundRobin || n < 2 {
+		return r.targets
+	}
+	at := int(r.turn.Add(1)-1) % n
+	return append(append(make([]target, 0, n), r.targets[at:]...), r.targets[:at]...)
 }

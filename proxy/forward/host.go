@@ -3,9 +3,13 @@ package forward
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
+
+	"gatepost/internal/mail"
 )
 
 // host is one place to deliver to, with the connections that are kept to it.
@@ -13,15 +17,19 @@ type host struct {
 	endpoint
 	settings
 	hostname  string // ours
+	rootCAs   *x509.CertPool
+	sts       *stsCache
+	stsSource stsSource
 	resolver  Resolver
 	tlsConfig *tls.Config
 	slots     chan struct{} // one for each delivery under way
+	users     int           // deliveries that hold it, under the table's lock
 
 	mu     sync.Mutex
 	idle   []*conn // the latest last
 	closed bool
-	failed time.Time      // of the last failure; zero when all is well
-	timers sync.WaitGroup // one for each idle connection
+	health map[netip.Addr]*health // of addresses that failed; the zero one is the name
+	timers sync.WaitGroup         // one for each idle connection
 }
 
 func newHost(e endpoint, s settings, cfg Config) *host {
@@ -30,7 +38,10 @@ func newHost(e endpoint, s settings, cfg Config) *host {
 		settings:  s,
 		hostname:  cfg.Hostname,
 		resolver:  cfg.Resolver,
-		tlsConfig: newTLSConfig(e, s, cfg),
+		rootCAs:   cfg.RootCAs,
+		sts:       cfg.sts,
+		stsSource: cfg.source,
+		tlsConfig: newTLSConfig(s),
 		slots:     make(chan struct{}, s.maxConnections),
 	}
 }
@@ -40,6 +51,9 @@ type conn struct {
 	*link
 	host     *host
 	security security
+	client   mail.Facts // who was introduced with XCLIENT
+	domain   string     // whose MX host it is, for texts
+	addr     netip.Addr // as in hop
 	sender   sender
 	messages int
 	timer    *time.Timer // while idle
@@ -56,42 +70,6 @@ type sender interface {
 	quit()
 }
 
-// penalty is how long a host that failed is asked last.
-const penalty = time.Minute
-
-// byHealth puts the hosts that failed just now behind the others.
-func byHealth(hosts []*host) []*host {
-	if len(hosts) < 2 {
-		return hosts
-	}
-	var well, ill []*host
-	for _, h := range hosts {
-		if h.ill() {
-			ill = append(ill, h)
-		} else {
-			well = append(well, h)
-		}
-	}
-	return append(well, ill...)
-}
-
-func (h *host) ill() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return !h.failed.IsZero() && time.Since(h.failed) < penalty
-}
-
-func (h *host) judge(failed *failure) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch {
-	case failed == nil:
-		h.failed = time.Time{}
-	case !failed.ours:
-		h.failed = time.Now()
-	}
-}
-
 // deliver runs a transaction over a connection of its own or a kept one.
 func (h hop) deliver(ctx context.Context, t *transaction) *failure {
 	select {
@@ -101,7 +79,7 @@ func (h hop) deliver(ctx context.Context, t *transaction) *failure {
 		return interrupted()
 	}
 	failed := h.try(ctx, t)
-	h.judge(failed)
+	h.judge(h.addr, failed)
 	return failed
 }
 
@@ -112,8 +90,8 @@ func (h hop) try(ctx context.Context, t *transaction) *failure {
 	if failed != nil {
 		return failed
 	}
-	if c := h.take(want); c != nil {
-		failed := c.run(ctx, t)
+	if c := h.take(h.addr, want); c != nil {
+		failed := h.run(ctx, c, t)
 		if failed == nil || failed.ours || t.begun {
 			return failed
 		}
@@ -121,6 +99,16 @@ func (h hop) try(ctx context.Context, t *transaction) *failure {
 	}
 	c, failed := h.connect(ctx, want)
 	if failed != nil {
+		return failed
+	}
+	return h.run(ctx, c, t)
+}
+
+// run checks what only this hop can tell, and runs a transaction.
+func (h hop) run(ctx context.Context, c *conn, t *transaction) *failure {
+	if failed := h.fits(c, t); failed != nil {
+		c.host.keep(c)
+		failed.remote = c.remote
 		return failed
 	}
 	return c.run(ctx, t)
@@ -136,7 +124,9 @@ func (c *conn) run(ctx context.Context, t *transaction) (failed *failure) {
 	}()
 	stop := context.AfterFunc(ctx, c.abort)
 	t.begin(c.link)
-	failed = c.sender.send(t)
+	if failed = c.introduce(t.facts); failed == nil {
+		failed = c.sender.send(t)
+	}
 	done = true
 	interfered := !stop()
 	switch {
@@ -189,11 +179,11 @@ func (h *host) forget(c *conn) bool {
 	return true
 }
 
-// take returns a kept connection that is as secure as wanted and still alive,
-// nil when there is none.
-func (h *host) take(want security) *conn {
+// take returns a kept connection to that address, as secure as wanted and still
+// alive, nil when there is none.
+func (h *host) take(addr netip.Addr, want security) *conn {
 	for {
-		c := h.last(want)
+		c := h.last(addr, want)
 		if c == nil {
 			return nil
 		}
@@ -205,11 +195,11 @@ func (h *host) take(want security) *conn {
 	}
 }
 
-func (h *host) last(want security) *conn {
+func (h *host) last(addr netip.Addr, want security) *conn {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i, c := range slices.Backward(h.idle) {
-		if c.security == want {
+		if c.addr == addr && c.security == want {
 			h.idle = slices.Delete(h.idle, i, i+1)
 			return c
 		}
@@ -221,6 +211,13 @@ func (h *host) disarm(c *conn) {
 	if c.timer.Stop() {
 		h.timers.Done()
 	}
+}
+
+// keeps reports whether a connection is kept.
+func (h *host) keeps() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.idle) > 0
 }
 
 // drop closes what is kept, without a word.

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"gatepost/internal/mail"
@@ -110,24 +109,6 @@ func TestHealth(t *testing.T) {
 	if len(one.got()) != 1 {
 		t.Error("the first did not get the fourth message")
 	}
-}
-
-func TestPenaltyEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		one, two := &host{}, &host{}
-		one.judge(turnedAway(mail.Reply{Code: 421}))
-		if got := byHealth([]*host{one, two}); got[0] != two {
-			t.Error("a host that just failed comes first")
-		}
-		time.Sleep(penalty)
-		if got := byHealth([]*host{one, two}); got[0] != one {
-			t.Error("the penalty does not end")
-		}
-		two.judge(unreadable(context.Canceled))
-		if two.ill() {
-			t.Error("a host is blamed for a fault of ours")
-		}
-	})
 }
 
 func TestNobodyAnswers(t *testing.T) {

@@ -461,10 +461,19 @@ func until(t testing.TB, what string, f func() bool) {
 
 // idle is how many connections are kept to the first host.
 func idle(f *Forwarder) int {
-	h := f.current.Load().byDest["."].hosts[0]
+	h := firstHost(f)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.idle)
+}
+
+// firstHost is where the route "." leads first.
+func firstHost(f *Forwarder) *host {
+	table := f.current.Load()
+	r := table.byDest["."]
+	h := table.use(r.targets[0].endpoint, r.settings)
+	table.giveBack([]hop{{host: h}})
+	return h
 }
 
 func testCert(t testing.TB) (*tls.Certificate, *httptest.Server) {

@@ -80,7 +80,10 @@ func bounded(r mail.Reply) mail.Reply {
 // extensions are what a next hop offered in answer to EHLO.
 type extensions struct {
 	pipelining, size, eightBit, utf8, dsn, startTLS bool
-	maxSize                                         int64 // 0: none given
+	requireTLS                                      bool
+	maxSize                                         int64    // 0: none given
+	auth                                            []string // mechanisms
+	xclient, xforward                               []string // attributes
 }
 
 func parseExtensions(text string) extensions {
@@ -101,6 +104,14 @@ func parseExtensions(text string) extensions {
 			e.dsn = true
 		case "STARTTLS":
 			e.startTLS = true
+		case "REQUIRETLS":
+			e.requireTLS = true
+		case "AUTH":
+			e.auth = strings.Fields(strings.ToUpper(args))
+		case "XCLIENT":
+			e.xclient = strings.Fields(args)
+		case "XFORWARD":
+			e.xforward = strings.Fields(args)
 		}
 	}
 	return e

@@ -1,91 +1,60 @@
 package forward
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"net"
+	"log/slog"
 	"net/netip"
-	"net/url"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"gatepost/internal/mail"
 )
 
-// endpoint is where one URL of a route leads.
-type endpoint struct {
-	lmtp    bool
-	network string // "tcp" or "unix"
-	name    string // host or path as configured, without brackets
-	port    string // "" for a unix socket
-}
-
-func (e endpoint) address() string {
-	if e.network == "unix" {
-		return e.name
-	}
-	return net.JoinHostPort(e.name, e.port)
-}
-
-// parseEndpoint reads smtp://host:port, lmtp://host:port, lmtp+unix:///path.
-func parseEndpoint(s string) (endpoint, error) {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme == "" || u.Opaque != "" {
-		return endpoint{}, errors.New("want smtp://host:port")
-	}
-	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		return endpoint{}, errors.New("only a host and a port can be given")
-	}
-	switch u.Scheme {
-	case "smtp":
-		return tcpEndpoint(u, endpoint{network: "tcp", port: "25"})
-	case "lmtp":
-		return tcpEndpoint(u, endpoint{network: "tcp", port: "24", lmtp: true})
-	case "lmtp+unix":
-		if u.Host != "" || !path.IsAbs(u.Path) || strings.HasSuffix(u.Path, "/") {
-			return endpoint{}, errors.New("want lmtp+unix:///path/of/the/socket")
-		}
-		return endpoint{network: "unix", name: u.Path, lmtp: true}, nil
-	}
-	return endpoint{}, fmt.Errorf("scheme %q: want smtp, lmtp or lmtp+unix", u.Scheme)
-}
-
-func tcpEndpoint(u *url.URL, e endpoint) (endpoint, error) {
-	if u.Path != "" && u.Path != "/" {
-		return endpoint{}, errors.New("only a host and a port can be given")
-	}
-	e.name = u.Hostname()
-	if _, err := netip.ParseAddr(e.name); err != nil {
-		name, err := mail.ParseDomain(e.name)
-		if err != nil {
-			return endpoint{}, fmt.Errorf("host: %w", err)
-		}
-		e.name = mail.ASCIIDomain(name)
-	}
-	if p := u.Port(); p != "" {
-		e.port = p
-	}
-	if n, err := strconv.Atoi(e.port); err != nil || n < 1 || n > 65535 {
-		return endpoint{}, fmt.Errorf("port %q: want 1 to 65535", e.port)
-	}
-	return e, nil
-}
-
-// route is a Route that was checked. Routes that lead to the same hosts in the
+// route is a Route that was checked. Routes that lead to the same targets in the
 // same way are one, so that their recipients share a transaction.
 type route struct {
-	dest  string // the least of its keys
-	hosts []*host
+	key     string // the first of its keys
+	targets []target
+	settings
+	balance Balance
+	group   string
+	// dynamic: each domain of recipients is a destination of its own.
+	dynamic bool
+	through bool // of a file: as if the file did not name this key
+	turn    atomic.Uint32
+}
+
+// refusal is the answer of a route that delivers nothing; zero: it delivers.
+func (r *route) refusal() mail.Reply { return r.targets[0].refuse }
+
+// dest names a destination: the key of its route and, where that is dynamic, a
+// space and the recipient's domain as A-labels. No key holds a space.
+func (r *route) dest(domain string) string {
+	if r.dynamic {
+		return r.key + " " + domain
+	}
+	return r.key
 }
 
 // table finds the route of a recipient.
 type table struct {
 	hostname string
-	byKey    map[string]*route
-	byDest   map[string]*route
-	hosts    map[hostKey]*host
+	byKey    map[string]*route // all
+	own      map[string]*route // without those of files
+	byDest   map[string]*route // by the key that names it
+	joined   map[string]*route // by what it is
+	cfg      Config
+	log      *slog.Logger
+	exchange exchange
+
+	mu     sync.Mutex
+	hosts  map[hostKey]*host
+	closed bool
 }
 
 type hostKey struct {
@@ -94,23 +63,37 @@ type hostKey struct {
 }
 
 func newTable(cfg Config) (*table, error) {
+	cfg.files = newProofFiles()
+	cfg.source = cfg.stsSource()
 	t := &table{
 		hostname: strings.ToLower(cfg.Hostname),
 		byKey:    make(map[string]*route),
+		own:      make(map[string]*route),
 		byDest:   make(map[string]*route),
+		joined:   make(map[string]*route),
 		hosts:    make(map[hostKey]*host),
+		cfg:      cfg,
 	}
-	errs := []error{cfg.checkHostname()}
+	errs := []error{cfg.checkHostname(), cfg.checkMX()}
 	for _, key := range cfg.keys() {
-		if err := t.add(key, cfg.Routes[key], cfg); err != nil {
+		if err := t.add(key, cfg.Routes[key]); err != nil {
 			errs = append(errs, fmt.Errorf("forward: route %q: %w", key, err))
 		}
 	}
+	for key, r := range t.byKey {
+		t.own[key] = r
+	}
+	for _, e := range cfg.Entries {
+		if err := t.addEntry(e); err != nil {
+			errs = append(errs, fmt.Errorf("%s:%d: %w", e.File, e.Line, err))
+		}
+	}
+	t.exchange = newExchange(t.cfg, t.hostname)
 	return t, errors.Join(errs...)
 }
 
 // add checks a route and finds it a place; nothing of a bad one stays.
-func (t *table) add(key string, r Route, cfg Config) error {
+func (t *table) add(key string, r Route) error {
 	canonical, err := parseKey(key)
 	if err != nil {
 		return err
@@ -118,46 +101,95 @@ func (t *table) add(key string, r Route, cfg Config) error {
 	if t.byKey[canonical] != nil {
 		return errors.New("is there twice, in another spelling")
 	}
+	fresh, err := t.cfg.route(canonical, r)
+	if err != nil {
+		return err
+	}
+	t.byKey[canonical] = t.join(fresh)
+	return nil
+}
+
+// addEntry adds a line of a file. A route of the configuration wins.
+func (t *table) addEntry(e Entry) error {
+	if t.own[e.Key] != nil {
+		return nil
+	}
+	if e.Through {
+		t.byKey[e.Key] = &route{key: e.Key, through: true}
+		return nil
+	}
+	fresh, err := t.cfg.route(e.Key, e.Route)
+	if err != nil {
+		return err
+	}
+	t.byKey[e.Key] = t.join(fresh)
+	return nil
+}
+
+// route checks a Route.
+func (c Config) route(key string, r Route) (*route, error) {
 	s, err := r.settings()
-	errs := []error{err}
+	proofs, wrong := c.files.read(r.Identity, s.tls)
+	s.proofs = proofs
+	errs := []error{err, wrong, r.Balance.Validate(), checkGroup(r.Group)}
 	if len(r.To) == 0 {
 		errs = append(errs, errors.New("to: names no host"))
 	}
-	var ends []endpoint
+	fresh := &route{key: key, settings: s, balance: cmp.Or(r.Balance, FailOver)}
 	for _, to := range r.To {
-		e, err := parseEndpoint(to)
-		if err == nil && slices.Contains(ends, e) {
-			err = errors.New("is there twice")
+		target, err := parseTarget(to)
+		if err == nil {
+			err = c.fits(fresh, target, key)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("to %q: %w", to, err))
 		}
-		ends = append(ends, e)
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	var hosts []*host
-	for _, e := range ends {
-		k := hostKey{e, s}
-		if t.hosts[k] == nil {
-			t.hosts[k] = newHost(e, s, cfg)
+		if target.mx && target.port == "" {
+			target.port = strconv.Itoa(c.mxPort())
 		}
-		hosts = append(hosts, t.hosts[k])
+		fresh.targets = append(fresh.targets, target)
+		fresh.dynamic = fresh.dynamic || target.dynamic()
 	}
-	t.byKey[canonical] = t.join(canonical, hosts)
+	errs = append(errs, s.suits(fresh.targets))
+	fresh.group = cmp.Or(r.Group, defaultGroup(fresh.targets))
+	return fresh, errors.Join(errs...)
+}
+
+// fits tells what is wrong with another target of a route.
+func (c Config) fits(r *route, t target, key string) error {
+	refuses := !t.refuse.IsZero()
+	switch {
+	case slices.Contains(r.targets, t):
+		return errors.New("is there twice")
+	case len(r.targets) > 0 && (refuses || !r.targets[0].refuse.IsZero()):
+		return errors.New("an error must stand alone")
+	case strings.Contains(t.name, prefixMark) && (len(key) < 2 || key[0] != '.'):
+		return fmt.Errorf(`%s stands for what is in front of a key like ".example.com"`, prefixMark)
+	}
 	return nil
 }
 
-// join returns the route to those hosts. Keys come sorted: the first names it.
-func (t *table) join(key string, hosts []*host) *route {
-	for _, r := range t.byDest {
-		if slices.Equal(r.hosts, hosts) {
-			return r
+func defaultGroup(targets []target) string {
+	for _, t := range targets {
+		if t.mx {
+			return "remote"
 		}
 	}
-	r := &route{dest: key, hosts: hosts}
-	t.byDest[key] = r
+	return "internal"
+}
+
+// join returns the route that leads to the same place. Keys come sorted: the
+// first names it. One whose target is made of its key is like no other.
+func (t *table) join(r *route) *route {
+	what := fmt.Sprintf("%+v %+v %s %s", r.targets, r.settings, r.balance, r.group)
+	if strings.Contains(what, prefixMark) {
+		what = r.key + " " + what
+	}
+	if other := t.joined[what]; other != nil {
+		return other
+	}
+	t.joined[what] = r
+	t.byDest[r.key] = r
 	return r
 }
 
@@ -188,47 +220,132 @@ func addressKey(a mail.Address) string { return strings.ToLower(a.Local) + "@" +
 
 // find returns the route for a, nil when there is none.
 func (t *table) find(a mail.Address) *route {
+	r := t.findIn(t.byKey, a)
+	if r != nil && r.through {
+		r = t.findIn(t.own, a)
+	}
+	return r
+}
+
+func (t *table) findIn(routes map[string]*route, a mail.Address) *route {
 	switch {
 	case a.IsNull():
 		return nil
 	case a.Domain == "":
-		return t.postmaster()
+		return t.postmaster(routes)
 	}
-	if r := t.byKey[addressKey(a)]; r != nil {
+	if r := routes[addressKey(a)]; r != nil {
 		return r
 	}
 	domain := a.ASCIIDomain()
-	if r := t.byKey[domain]; r != nil {
+	if r := routes[domain]; r != nil {
 		return r
 	}
 	for i := strings.IndexByte(domain, '.'); i >= 0; {
 		domain = domain[i:]
-		if r := t.byKey[domain]; r != nil {
+		if r := routes[domain]; r != nil {
 			return r
 		}
 		domain = domain[1:]
 		i = strings.IndexByte(domain, '.')
 	}
-	return t.byKey["."]
+	return routes["."]
 }
 
 // postmaster without a domain is ours (RFC 5321 4.5.1) and must go somewhere:
 // to its own key, to the domain that we are in, to the catch-all, or to the
-// only place there is.
-func (t *table) postmaster() *route {
-	if r := t.byKey["postmaster"]; r != nil {
+// only place there is. It has no domain of its own to look up.
+func (t *table) postmaster(routes map[string]*route) *route {
+	usable := func(r *route) bool { return r != nil && !r.through && !r.dynamic && r.refusal().IsZero() }
+	if r := routes["postmaster"]; usable(r) {
 		return r
 	}
 	for domain, more := t.hostname, true; more; _, domain, more = strings.Cut(domain, ".") {
-		if r := t.byKey[domain]; r != nil {
+		if r := routes[domain]; usable(r) {
 			return r
 		}
 	}
-	if r := t.byKey["."]; r != nil || len(t.byDest) != 1 {
+	if r := routes["."]; usable(r) {
 		return r
 	}
+	var only *route
 	for _, r := range t.byDest {
-		return r
+		if usable(r) && only != nil {
+			return nil
+		} else if usable(r) {
+			only = r
+		}
 	}
-	return nil
+	return only
+}
+
+// byName returns the route of a destination, and the domain in its name.
+func (t *table) byName(dest string) (r *route, domain string) {
+	key, domain, _ := strings.Cut(dest, " ")
+	r = t.byDest[key]
+	if r == nil || r.dynamic != (domain != "") {
+		return nil, ""
+	}
+	return r, domain
+}
+
+// maxHosts are remembered before those that nobody uses are forgotten.
+const maxHosts = 1000
+
+// use returns the host of that kind, for a delivery that gives it back.
+func (t *table) use(e endpoint, s settings) *host {
+	k := hostKey{e, s}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.hosts[k]
+	if h == nil {
+		if len(t.hosts) >= maxHosts {
+			t.evict()
+		}
+		h = newHost(e, s, t.cfg)
+		h.closed = t.closed
+		t.hosts[k] = h
+	}
+	h.users++
+	return h
+}
+
+// evict forgets hosts that nobody uses and to which no connection is kept;
+// t.mu is held.
+func (t *table) evict() {
+	for k, h := range t.hosts {
+		if h.users == 0 && !h.keeps() {
+			delete(t.hosts, k)
+		}
+	}
+}
+
+func (t *table) giveBack(hops []hop) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, h := range hops {
+		h.users--
+	}
+}
+
+// close closes all hosts at once: each may take as long as a QUIT.
+func (t *table) close() {
+	t.mu.Lock()
+	t.closed = true
+	hosts := make([]*host, 0, len(t.hosts))
+	for _, h := range t.hosts {
+		hosts = append(hosts, h)
+	}
+	t.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, h := range hosts {
+		wg.Go(h.close)
+	}
+	wg.Wait()
+}
+
+// isAddress reports whether a host is named by its address.
+func isAddress(name string) bool {
+	_, err := netip.ParseAddr(name)
+	return err == nil
 }

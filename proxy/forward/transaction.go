@@ -14,6 +14,7 @@ type transaction struct {
 	sender     mail.Path
 	recipients []mail.Path
 	utf8       bool // must not go to a next hop without SMTPUTF8
+	requireTLS bool // must not go without protection all the way (RFC 8689)
 	content    mail.Content
 	buf        []byte // empty, bufferSize large
 
@@ -36,6 +37,7 @@ func newTransaction(env mail.Envelope, content mail.Content, out []mail.Outcome,
 		sender:     env.Sender,
 		recipients: env.Recipients,
 		utf8:       env.UTF8() || !env.Sender.IsASCII(),
+		requireTLS: requiresTLS(env),
 		content:    content,
 		buf:        buf,
 		out:        out,
