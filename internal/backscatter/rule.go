@@ -90,7 +90,8 @@ func (r Rule) obstacle(rep report) string {
 	if !strings.Contains(strings.ToLower(get(rep.header, "From")), "mailer-daemon") {
 		return "not from MAILER-DAEMON"
 	}
-	if strings.Contains(strings.ToLower(get(rep.header, "Auto-Submitted")), "postmaster") {
+	if strings.Contains(strings.ToLower(get(rep.header, "Auto-Submitted")), "postmaster") ||
+		strings.HasPrefix(strings.ToLower(get(rep.header, "Subject")), "postmaster ") { // "Postmaster copy: …"
 		return "it is for the operator"
 	}
 	hops := 0

@@ -228,6 +228,7 @@ func (q *Queue) reportEntry(id string, r *report, env mail.Envelope, header mail
 	e := spool.Entry{
 		ID: id, Group: r.group(r.msg), Received: r.now, Origin: spool.FromDSN, Envelope: env,
 		Header: header.Bytes(), State: spool.Queue, Subject: header.Get("Subject"),
+		Score: r.msg.Score, // of what it returns: who cleans up wants to know, and the message itself is gone
 	}
 	if _, ok := q.deliverer.Route(env.Recipients[0].Address); !ok {
 		e.State, e.Reason = spool.Hold, noRouteReason
