@@ -25,6 +25,9 @@ type Config struct {
 	// OnErrorByListener replaces the OnError of every step for sessions of
 	// these listeners.
 	OnErrorByListener map[string]OnError `toml:"-"`
+	// NoHold names the entries whose mail can't be held here: on_error =
+	// "hold" means tempfail there.
+	NoHold []string `toml:"-"`
 }
 
 // DefaultConfig is used for keys that are not in the configuration.

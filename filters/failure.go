@@ -19,18 +19,16 @@ const (
 	Continue   OnError = "continue"   // as if the filter were not there
 	Quarantine OnError = "quarantine" // accept and hold
 	Refuse     OnError = "refuse"     // 421 at connect while the filter is down, else as tempfail
-	Hold       OnError = "hold"       // accept, scan when the filter is back: not built yet
+	Hold       OnError = "hold"       // accept and keep; judge it when the filter is back
 )
 
-// Validate refuses unknown words, and "hold".
+// Validate refuses unknown words.
 func (o OnError) Validate() error {
 	switch o {
-	case "", TempFail, Continue, Quarantine, Refuse:
+	case "", TempFail, Continue, Quarantine, Refuse, Hold:
 		return nil
-	case Hold:
-		return errors.New(`on_error: "hold" is not built yet; use "quarantine" or "tempfail"`)
 	}
-	return fmt.Errorf("on_error: %q is not one of tempfail, continue, quarantine, refuse", string(o))
+	return fmt.Errorf("on_error: %q is not one of tempfail, continue, quarantine, refuse, hold", string(o))
 }
 
 var (
@@ -57,14 +55,18 @@ func resultOf(err error) string {
 }
 
 // onError is what a failure of s means at the stage of tx: the listener's word,
-// or the step's for this stage, or its word for all.
+// or the step's for this stage, or its word for all. Where nothing can be held,
+// hold means tempfail.
 func (m *Multiplexer) onError(s *step, tx *mail.Transaction) OnError {
+	listener := ""
 	if tx.Session != nil {
-		if word := m.cfg.OnErrorByListener[tx.Session.Listener]; word != "" {
-			return word
-		}
+		listener = tx.Session.Listener
 	}
-	return cmp.Or(s.OnErrorAt[tx.Stage], s.OnError)
+	word := cmp.Or(m.cfg.OnErrorByListener[listener], s.OnErrorAt[tx.Stage], s.OnError)
+	if word == Hold && slices.Contains(m.cfg.NoHold, listener) {
+		return TempFail
+	}
+	return word
 }
 
 // failed is the finding that a filter could not tell.
@@ -78,11 +80,12 @@ const (
 	textClosed = "Mail can not be checked now, please try again later"
 )
 
-// failureVerdict is what one failure asks for.
+// failureVerdict is what one failure asks for. One that holds the message is
+// without consequence until the end of the message (see unscanned).
 func failureVerdict(f mail.Finding) mail.Verdict {
 	reason := fmt.Sprintf("%s could not tell (on_error = %s): %s", f.Filter, f.Value, f.Text)
 	switch OnError(f.Value) {
-	case Continue:
+	case Continue, Hold:
 		return mail.Verdict{}
 	case Quarantine:
 		return mail.Verdict{Action: mail.Quarantine, Reason: reason}

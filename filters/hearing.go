@@ -53,6 +53,7 @@ type hearing struct {
 	rcpt     *mail.Path
 	tx       *mail.Transaction // ours: as filters and policy see it
 	given    mail.Envelope     // as the client gave it
+	forged   []mail.Edit       // what takes away what only we may have written
 	body     lease
 	ledger   *ledger // nil before the message
 	failures []mail.Finding
@@ -82,7 +83,8 @@ func (m *Multiplexer) newHearing(stage mail.Stage, tx *mail.Transaction, rcpt *m
 		h.body.reader = tx.Message.Body()
 		h.ledger = newLedger(tx.Message.Header)
 		view.Message = mail.NewMessage(tx.Message.Header, &h.body, tx.Message.BodySize())
-		h.apply(forged(tx.Message.Header, m.cfg.Hostname))
+		h.forged = forged(tx.Message.Header, m.cfg.Hostname)
+		h.apply(h.forged)
 	}
 	return h
 }
@@ -234,9 +236,15 @@ func (h *hearing) forPolicy(findings []mail.Finding) *mail.Transaction {
 // policy is certain, neither of these counts: they may not have been waited for.
 func (h *hearing) verdict() mail.Verdict {
 	v := h.m.policy.Decide(h.forPolicy(h.tx.Findings), h.rcpt)
-	open := len(h.failures) > 0 || h.vote.Action > mail.Continue
+	var waits []mail.Finding
+	if h.tx.Stage == mail.StageMessage {
+		waits = unscanned(h.tx.Findings)
+	}
+	open := len(h.failures)+len(waits) > 0 || h.vote.Action > mail.Continue
 	if open && !(h.tx.Stage == mail.StageMessage && h.settled(h.tx.Findings)) {
 		v = withFailures(strengthen(v, h.vote.verdict()), h.failures)
+	} else {
+		waits = nil
 	}
 	if h.ledger == nil {
 		return v
@@ -245,6 +253,9 @@ func (h *hearing) verdict() mail.Verdict {
 	v.Recipients = slices.Clone(v.Recipients)
 	for i := range v.Recipients {
 		v.Recipients[i].Edits = h.ledger.with(v.Recipients[i].Edits)
+	}
+	if len(waits) > 0 {
+		v = untilScanned(v, waits, h.forged)
 	}
 	return v
 }

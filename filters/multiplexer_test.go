@@ -391,13 +391,12 @@ func TestRefusedConfigurations(t *testing.T) {
 		steps []Step
 		want  string
 	}{
-		{name: "hold", steps: []Step{{Name: "av", Filter: ok, OnError: Hold}}, want: "not built yet"},
 		{name: "unknown on_error", steps: []Step{{Name: "av", Filter: ok, OnError: "pass"}}, want: `"pass" is not one of`},
 		{name: "two of one name", steps: []Step{{Name: "av", Filter: ok}, {Name: "av", Filter: ok}}, want: "two of that name"},
 		{name: "no filter", steps: []Step{{Name: "av"}}, want: "without name or filter"},
 		{name: "negative timeout", steps: []Step{{Name: "av", Filter: ok, Timeout: -1}}, want: "negative"},
 		{name: "unknown collect", cfg: Config{Collect: "some"}, want: `"some" is not one of`},
-		{name: "hold for a listener", cfg: Config{OnErrorByListener: map[string]OnError{"mx": Hold}}, want: "listener mx"},
+		{name: "unknown word for a listener", cfg: Config{OnErrorByListener: map[string]OnError{"mx": "later"}}, want: "listener mx"},
 		{name: "negative deadline", cfg: Config{Deadline: -1}, want: "negative"},
 	}
 	for _, tt := range tests {

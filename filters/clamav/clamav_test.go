@@ -364,7 +364,7 @@ func TestConfig(t *testing.T) {
 		want string
 	}{
 		{name: "scheme", cfg: Config{Address: []string{"unix:/a", "tls:host:1"}}, want: `clamav: address[1]: "tls:host:1" has no scheme known here`},
-		{name: "on_error", cfg: Config{OnError: "hold"}, want: "not built yet"},
+		{name: "on_error", cfg: Config{OnError: "later"}, want: "is not one of"},
 		{name: "timeout", cfg: Config{Timeout: -1}, want: "timeout: is negative"},
 		{name: "max_size", cfg: Config{MaxSize: -1}, want: "max_size: is negative"},
 		{name: "max_concurrent", cfg: Config{MaxConcurrent: -1}, want: "max_concurrent: is negative"},

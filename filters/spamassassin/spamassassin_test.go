@@ -322,7 +322,7 @@ func TestConfig(t *testing.T) {
 		want string
 	}{
 		{name: "address", cfg: Config{Address: []string{"783"}}, want: "spamassassin: address[0]: "},
-		{name: "on_error", cfg: Config{OnError: "hold"}, want: "not built yet"},
+		{name: "on_error", cfg: Config{OnError: "later"}, want: "is not one of"},
 		{name: "timeout", cfg: Config{Timeout: -1}, want: "timeout: is negative"},
 		{name: "max_size", cfg: Config{MaxSize: -1}, want: "max_size: is negative"},
 		{name: "max_concurrent", cfg: Config{MaxConcurrent: -1}, want: "max_concurrent: is negative"},

@@ -16,11 +16,13 @@ import (
 	"gatepost/filters/clamav"
 	"gatepost/filters/spamassassin"
 	"gatepost/internal/console"
+	"gatepost/internal/dns"
 	"gatepost/internal/mail"
 	"gatepost/internal/maillog"
 	"gatepost/milter"
 	"gatepost/proxy"
 	"gatepost/proxy/forward"
+	"gatepost/proxy/journal"
 	"gatepost/proxy/queue"
 	"gatepost/proxy/spool"
 	"gatepost/rules"
@@ -46,7 +48,9 @@ type Config struct {
 	Filters   []Filter // in the order of the file
 	Rules     rules.Config
 	Queue     queue.Config
+	DNS       dns.ClientConfig
 	Log       maillog.Config
+	Journals  []journal.Config // in the order of the file
 
 	relayDomains []string // those of the lists included
 }
@@ -91,7 +95,10 @@ type main struct {
 	Listener any `toml:"listener"`
 	Milter   any `toml:"milter"`
 	Route    any `toml:"route"`
+	Routing  any `toml:"routing"`
+	DNS      any `toml:"dns"`
 	Filter   any `toml:"filter"`
+	Journal  any `toml:"journal"`
 	Policy   any `toml:"policy"`
 }
 
@@ -175,12 +182,15 @@ func (c *Config) read(top table, listening bool) {
 	c.readRules(top)
 	c.readListeners(top)
 	c.readMilters(top)
+	c.readJournals(top)
 	if listening && len(c.Listeners)+len(c.Milters) == 0 {
 		top.child("listener").missing(`a section [listener.mx] with address = "0.0.0.0:25", or [milter.main] with a socket for your MTA`)
 	}
+	c.readDNS(top)
 	c.readRoutes(top)
 	c.checkReinject(top)
 	c.readFilters(top)
+	c.checkUnscanned(top)
 	notBuilt(top)
 
 	top.table("queue").attach(split(c.Queue.Validate()), &c.Queue, "queue: ")

@@ -28,6 +28,11 @@ type Verdict struct {
 	Reason string // for us: log, hold, explanation. Never sent to the client.
 	Edits  []Edit // of the message, when it is delivered or held
 
+	// Unscanned, with Quarantine, names the filters that could not tell,
+	// separated by commas: the message is to be judged again when they are
+	// back, and goes nowhere before.
+	Unscanned string
+
 	// Recipients, at StageMessage and where outcomes differ, has one verdict
 	// for each recipient of the envelope, in its order. The fields above then
 	// hold the strongest of them.
