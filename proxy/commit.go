@@ -23,42 +23,59 @@ type parcel struct {
 // false when there was nothing to keep.
 func (s *session) commit(ctx context.Context, tx *transaction, parts []part) (kept bool, err error) {
 	parcels, err := s.pack(tx, parts)
-	defer func() {
-		for _, p := range parcels {
-			p.draft.Discard() // does nothing after a commit
-		}
-	}()
+	defer discard(parcels)
 	if err != nil {
 		return false, err
 	}
+	return len(parcels) > 0, s.keep(ctx, parcels)
+}
+
+func (s *session) pack(tx *transaction, parts []part) ([]parcel, error) {
+	body := tx.in.draft.Size() - tx.Message.BodySize()
+	return pack(s.store, &tx.Transaction, tx.ID, parcel{draft: tx.in.draft}, body, parts)
+}
+
+func discard(parcels []parcel) {
+	for _, p := range parcels {
+		p.draft.Discard() // does nothing after a commit
+	}
+}
+
+// keep commits parcels and announces what is in them.
+func (s *session) keep(ctx context.Context, parcels []parcel) error {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	var due []string
+	var due, waits []string
 	defer func() {
 		// What is durable is delivered, even when a later parcel fails and the
 		// client sends all of it again.
 		if len(due) > 0 {
 			s.deps.Queue.Accepted(due...)
 		}
+		if len(waits) > 0 && s.deps.Unscanned != nil {
+			s.deps.Unscanned.Unscanned(waits...)
+		}
 	}()
 	for _, p := range parcels {
 		if err := s.store.Commit(ctx, p.draft, p.entries...); err != nil {
-			return false, err
+			return err
 		}
 		for _, e := range p.entries {
-			if e.State == spool.Queue {
+			switch {
+			case e.State == spool.Queue:
 				due = append(due, e.ID)
+			case e.Unscanned != "":
+				waits = append(waits, e.ID)
 			}
 		}
 	}
-	return len(parcels) > 0, nil
+	return nil
 }
 
-// pack makes the entries. All parts with the body as it came are one parcel and
-// become durable together; a part whose body was replaced is one of its own.
-func (s *session) pack(tx *transaction, parts []part) (parcels []parcel, err error) {
-	var whole parcel
-	id := tx.ID
+// pack makes the entries; id is that of the first. All parts with the body as it
+// came are one parcel and become durable together: whole, whose draft has the
+// body at that place. A part whose body was replaced is a parcel of its own.
+func pack(st store, tx *mail.Transaction, id string, whole parcel, body int64, parts []part) (parcels []parcel, err error) {
 	for _, p := range parts {
 		if p.verdict.Action == mail.Discard {
 			continue
@@ -68,45 +85,72 @@ func (s *session) pack(tx *transaction, parts []part) (parcels []parcel, err err
 		if len(env.Recipients) == 0 {
 			continue
 		}
-		e := s.entry(tx, id, env, m, p.verdict)
+		e := entry(tx, id, env, m, p.verdict)
 		id = mail.NewID(time.Now()) // for the next
 		if !replacesBody(p.verdict.Edits) {
-			e.Body = tx.in.draft.Size() - tx.Message.BodySize()
-			whole.draft = tx.in.draft
+			e.Body = body
 			whole.entries = append(whole.entries, e)
 			continue
 		}
-		d, err := rewrite(s.store, m)
+		d, err := rewrite(st, m)
 		if err != nil {
 			return parcels, err
 		}
 		parcels = append(parcels, parcel{d, []spool.Entry{e}})
 	}
-	if whole.draft != nil {
+	if len(whole.entries) > 0 {
 		parcels = append(parcels, whole)
 	}
 	return parcels, nil
 }
 
-func (s *session) entry(tx *transaction, id string, env mail.Envelope, m *mail.Message, v mail.Verdict) spool.Entry {
+// entry is a message for these recipients as it is kept.
+func entry(tx *mail.Transaction, id string, env mail.Envelope, m *mail.Message, v mail.Verdict) spool.Entry {
+	s := tx.Session
 	e := spool.Entry{
-		ID:       id,
-		Group:    tx.ID,
-		Received: time.Now(),
-		Origin:   spool.FromSMTP,
-		Envelope: env,
-		Header:   append(mail.NewField("X-Gatepost-ID", id).Raw(), m.Header.Bytes()...),
-		State:    spool.Queue,
-		Client:   s.client,
-		Listener: s.set.Name,
-		Helo:     s.facts.Helo,
-		Subject:  clip(mail.CleanText(m.Header.Get("Subject")), maxSubject),
-		Score:    tx.Score(),
+		ID:         id,
+		Group:      tx.ID,
+		Received:   time.Now(),
+		Origin:     spool.FromSMTP,
+		Envelope:   env,
+		Header:     append(mail.NewField(ownID, id).Raw(), m.Header.Bytes()...),
+		State:      spool.Queue,
+		Client:     "unknown",
+		Listener:   s.Listener,
+		Helo:       s.Helo,
+		Subject:    clip(mail.CleanText(m.Header.Get("Subject")), maxSubject),
+		Score:      tx.Score(),
+		ClientName: s.Name,
+		ClientAddr: s.Client,
+		Proto:      protocol(tx),
+		User:       s.User,
+		Trusted:    s.Trusted,
+		Silent:     silence(tx, v),
+		Unscanned:  v.Unscanned,
+	}
+	if s.Client.IsValid() {
+		e.Client = clientName(s.Name, s.Client.Addr())
 	}
 	if v.Action == mail.Quarantine {
 		e.State, e.Reason = spool.Hold, v.Reason
 	}
 	return e
+}
+
+// ownID is the field that we put on top of every message.
+const ownID = "X-Gatepost-ID"
+
+// silence is why the sender of a message is never told what becomes of it: a
+// virus and spam have senders that know nothing of them. A score that held
+// nothing up is the queue's to judge.
+func silence(tx *mail.Transaction, v mail.Verdict) string {
+	switch {
+	case len(tx.Find(mail.FindingVirus)) > 0:
+		return "virus"
+	case v.Action == mail.Quarantine && v.Unscanned == "" && tx.Score() > 0:
+		return "spam"
+	}
+	return ""
 }
 
 const maxSubject = 200

@@ -98,6 +98,13 @@ type Limits struct {
 	// on the average, once it has used up RateGrace. Default 500 and 1m.
 	MinRate   int64         `toml:"min_rate,size"`
 	RateGrace time.Duration `toml:"rate_grace"`
+
+	// RepeatMemory is how many bytes may be spent to know again a message that
+	// its client sends once more because our answer was lost. 0 switches that
+	// off. Default 4MiB, which is some 13,000 messages.
+	RepeatMemory int64 `toml:"repeat_memory,size"`
+	// RepeatWindow is for how long it is known. Default 1h.
+	RepeatWindow time.Duration `toml:"repeat_window"`
 }
 
 // DefaultConfig returns the configuration of a listener that sets nothing.
@@ -124,6 +131,8 @@ func DefaultConfig() Config {
 			JudgeTimeout:            4 * time.Minute,
 			MinRate:                 500,
 			RateGrace:               time.Minute,
+			RepeatMemory:            4 << 20,
+			RepeatWindow:            time.Hour,
 		},
 	}
 }
@@ -181,6 +190,7 @@ func (l Limits) check(bad func(format string, args ...any)) {
 		{"judge_timeout", int64(l.JudgeTimeout)},
 		{"min_rate", l.MinRate},
 		{"rate_grace", int64(l.RateGrace)},
+		{"repeat_window", int64(l.RepeatWindow)},
 	} {
 		if v.value <= 0 {
 			bad("limits.%s must be above zero", v.key)
@@ -188,6 +198,9 @@ func (l Limits) check(bad func(format string, args ...any)) {
 	}
 	if l.MaxLine < minLine || l.MaxLine > 64<<10 {
 		bad("limits.max_line %d: want %d to 65536", l.MaxLine, minLine)
+	}
+	if l.RepeatMemory < 0 {
+		bad("limits.repeat_memory must not be negative")
 	}
 	if l.TrustedReserve < 0 || l.TrustedReserve >= l.MaxConnections {
 		bad("limits.trusted_reserve %d: want 0 to below max_connections", l.TrustedReserve)

@@ -13,14 +13,19 @@ import (
 type Deps struct {
 	NewHandler func() mail.Handler // one for each connection
 	Spool      *spool.Spool
-	Queue      Queue    // nil: nobody is told
-	Resolver   Resolver // nil: clients have no names
-	Stats      Stats    // nil: nothing is counted
+	Queue      Queue     // nil: nobody is told
+	Resolver   Resolver  // nil: clients have no names
+	Unscanned  Unscanned // nil: nobody is told
+	Stats      Stats     // nil: nothing is counted
 	Log        *slog.Logger
 }
 
 // Queue is told of messages that were committed for delivery. It must not block.
 type Queue interface{ Accepted(ids ...string) }
+
+// Unscanned is told of messages that were committed and are still to be judged.
+// It must not block.
+type Unscanned interface{ Unscanned(ids ...string) }
 
 // Resolver finds the forward-confirmed name of a client, "" for none. It
 // returns within its own time limit.
@@ -38,7 +43,8 @@ type Stats interface {
 	// Message counts an answered message. The action is the name of the strongest
 	// mail.Action among its recipients; the reason is "policy", or what we
 	// ourselves refused it for: "bare-cr", "bare-lf", "nul", "size", "header",
-	// "loop", "judge-timeout", "panic", "spool", "full", "gone".
+	// "loop", "judge-timeout", "panic", "spool", "full", "gone"; or "repeat" for
+	// one that was taken before.
 	Message(listener, action, reason string, size int64)
 	// Recipient counts the handler's answer to a RCPT command.
 	Recipient(listener, action string)

@@ -15,6 +15,7 @@ type decision struct {
 	action mail.Action
 	reply  mail.Reply
 	cause  string // from the closed set of Stats
+	taken  string // the ID as which it is kept; "" when it is not
 	reason string // for the log
 }
 
@@ -37,6 +38,7 @@ func (s *session) finish(ctx context.Context) {
 	}
 	s.faults, s.idles = 0, 0
 	s.reply(d.reply)
+	s.answered(tx, d.taken)
 }
 
 // decide returns the decision, and whether the handler was asked for it. When
@@ -51,10 +53,13 @@ func (s *session) decide(ctx context.Context, tx *transaction) (d decision, judg
 	if d, ok := s.readMessage(tx); !ok {
 		return d, false
 	}
+	if id, ok := s.repeated(tx); ok {
+		return repeat(id), false
+	}
 	v, cause := s.ask(ctx, &tx.Transaction, mail.StageMessage, s.handler.Message)
 	v, parts := settle(v, tx.sticky, tx.Envelope.Recipients)
 	if v.Action >= mail.TempFail {
-		return decision{v.Action, refusalOf(v), cause, v.Reason}, true
+		return decision{action: v.Action, reply: refusalOf(v), cause: cause, reason: v.Reason}, true
 	}
 	if len(s.buffered()) == 0 && isGone(s.raw) {
 		// It would not see the 250 and send the message again.
@@ -71,12 +76,22 @@ func (s *session) decide(ctx context.Context, tx *transaction) (d decision, judg
 	if !kept && v.Action != mail.Discard {
 		v = mail.Verdict{Action: mail.Discard, Reason: "no recipients left"}
 	}
-	return accepted(tx, v), true
+	d = accepted(tx, v)
+	if kept {
+		d.taken = tx.ID
+	}
+	return d, true
+}
+
+// repeat is the answer to a message that was taken before.
+func repeat(id string) decision {
+	r := mail.Reply{Code: 250, Detail: "0.0", Text: "queued as " + id}
+	return decision{action: mail.Accept, reply: r, cause: causeRepeat, taken: id, reason: "again, its answer was lost: taken as " + id}
 }
 
 func accepted(tx *transaction, v mail.Verdict) decision {
 	r := mail.Reply{Code: 250, Detail: "0.0", Text: "queued as " + tx.ID}
-	return decision{v.Action, r, causePolicy, v.Reason}
+	return decision{action: v.Action, reply: r, cause: causePolicy, reason: v.Reason}
 }
 
 // refusal is a decision of ours, not of the handler.
@@ -85,7 +100,7 @@ func refusal(r mail.Reply, cause string) decision {
 	if r.Code/100 == 4 {
 		action = mail.TempFail
 	}
-	return decision{action, r, cause, r.Text}
+	return decision{action: action, reply: r, cause: cause, reason: r.Text}
 }
 
 // readMessage splits the draft and puts our Received on top.
@@ -105,6 +120,11 @@ func (s *session) readMessage(tx *transaction) (decision, bool) {
 	if n := m.Header.Count("Received"); n >= s.set.Limits.MaxReceived {
 		d := refusal(mail.Reply{Code: 554, Detail: "4.6", Text: "too many hops, this is a loop"}, causeLoop)
 		d.reason = fmt.Sprintf("%d Received fields", n)
+		return d, false
+	}
+	if n := m.Header.Passes(s.set.Hostname); n >= mail.MaxPasses {
+		d := refusal(mail.Reply{Code: 554, Detail: "4.6", Text: "this message has been here before, this is a loop"}, causeLoop)
+		d.reason = fmt.Sprintf("%d Received fields are ours", n)
 		return d, false
 	}
 	m.Header = slices.Insert(m.Header, 0, received(&tx.Transaction, s.set.Hostname, time.Now()))

@@ -33,7 +33,7 @@ func Hold(ctx context.Context, sp *spool.Spool, tx *mail.Transaction, copies []H
 		if len(env.Recipients) == 0 {
 			continue
 		}
-		e := heldEntry(tx, env, m, c.Verdict.Reason)
+		e := heldEntry(tx, env, m, c.Verdict)
 		if !replacesBody(c.Verdict.Edits) && shared.draft != nil {
 			shared.entries = append(shared.entries, e)
 			continue
@@ -63,26 +63,12 @@ func Hold(ctx context.Context, sp *spool.Spool, tx *mail.Transaction, copies []H
 }
 
 // heldEntry is a message that we hold for an MTA; Listener names its entry here.
-func heldEntry(tx *mail.Transaction, env mail.Envelope, m *mail.Message, reason string) spool.Entry {
+func heldEntry(tx *mail.Transaction, env mail.Envelope, m *mail.Message, v mail.Verdict) spool.Entry {
+	v.Action = mail.Quarantine
 	id := mail.NewID(time.Now())
-	e := spool.Entry{
-		ID:       id,
-		Group:    tx.ID,
-		Received: time.Now(),
-		Origin:   spool.FromMilter,
-		Envelope: env,
-		Header:   append(mail.NewField("X-Gatepost-ID", id).Raw(), mended(m.Header.Bytes())...),
-		State:    spool.Hold,
-		Reason:   reason,
-		Listener: tx.Session.Listener,
-		Helo:     tx.Session.Helo,
-		Subject:  clip(mail.CleanText(m.Header.Get("Subject")), maxSubject),
-		Score:    tx.Score(),
-		Client:   "unknown",
-	}
-	if tx.Session.Client.IsValid() {
-		e.Client = clientName(tx.Session.Name, tx.Session.Client.Addr())
-	}
+	e := entry(tx, id, env, m, v)
+	e.Origin = spool.FromMilter
+	e.Header = append(mail.NewField(ownID, id).Raw(), mended(m.Header.Bytes())...)
 	return e
 }
 

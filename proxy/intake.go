@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"crypto/sha256"
 	"errors"
+	"hash"
 	"io"
 
 	"gatepost/internal/mail"
@@ -15,6 +17,7 @@ type intake struct {
 	pace  *pace
 	draft draft            // nil: nothing is kept
 	norm  *mail.CRLFWriter // nil: bare line ends are refused
+	hash  hash.Hash        // of the text as it came; nil: not wanted
 	size  int64
 	max   int64
 	err   error // of the draft
@@ -27,6 +30,9 @@ func (s *session) newIntake(dots bool) *intake {
 		return in
 	}
 	in.draft = s.store.Draft(s.tx.ID)
+	if s.set.Limits.RepeatMemory > 0 {
+		in.hash = sha256.New()
+	}
 	if s.normalises() {
 		in.norm = &mail.CRLFWriter{W: in.draft}
 	}
@@ -42,6 +48,9 @@ func (in *intake) write(text []byte) {
 	if in.size > in.max || in.unfit() != nil {
 		in.drop()
 		return
+	}
+	if in.hash != nil {
+		_, _ = in.hash.Write(text) // never fails
 	}
 	var w io.Writer = in.draft
 	if in.norm != nil {
@@ -111,6 +120,7 @@ const (
 	causeSpool   = "spool"
 	causeFull    = "full"
 	causeGone    = "gone"
+	causeRepeat  = "repeat"
 )
 
 func faultCause(err error) string {

@@ -24,6 +24,7 @@ type Server struct {
 	listener net.Listener
 	buffers  sync.Pool // of *[bigBuffer]byte
 	places   occupancy
+	repeats  repeats
 
 	// Of the accepting goroutine only.
 	refused   int // since the last line about it
@@ -237,6 +238,8 @@ func (s *Server) newSession(set *settings, conn net.Conn, client netip.AddrPort,
 		deps:  &s.deps,
 		store: s.store,
 		log:   s.log,
+
+		repeats: &s.repeats,
 		facts: &mail.Session{
 			ID:       mail.NewID(now),
 			Listener: set.Name,

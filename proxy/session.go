@@ -21,6 +21,7 @@ type session struct {
 	set     *settings
 	deps    *Deps
 	store   store
+	repeats *repeats // of the listener
 	handler mail.Handler
 	log     *slog.Logger
 
@@ -31,6 +32,7 @@ type session struct {
 	sticky sticky           // of the connect stage
 	helo   sticky           // of the HELO stage
 	tx     *transaction     // nil between transactions
+	unread []unread         // 250s that the client may not have read
 
 	faults   int // refused commands since the last message
 	idles    int // idle commands since the last message
@@ -72,10 +74,14 @@ func (s *session) serve(ctx context.Context) {
 	}
 	lax := s.normalises()
 	for !s.closing {
+		knows := len(s.unread) > 0 && s.caughtUp()
 		line, err := s.line(s.set.Limits.MaxLine, s.set.Limits.CommandTimeout)
 		if err != nil {
 			s.lost(err)
 			return
+		}
+		if knows {
+			s.hasRead()
 		}
 		c, err := parseCommand(line, lax)
 		s.dispatch(ctx, c, err)
@@ -90,6 +96,9 @@ func (s *session) end() {
 		s.hangUp(closing("3.0", "local problem, please try again later"))
 	}
 	s.closeHandler()
+	for _, u := range s.unread {
+		s.repeats.lost(u.key, u.id)
+	}
 	s.close(s.linger)
 	s.log.Debug("disconnect", "client", s.client, "took", time.Since(s.facts.Start))
 }

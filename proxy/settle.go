@@ -46,7 +46,7 @@ func settle(v mail.Verdict, st sticky, rcpts []mail.Path) (mail.Verdict, []part)
 	var parts []part
 	for i, r := range v.Recipients {
 		if r.Action == mail.Reject {
-			r.Action, r.Reason = mail.Quarantine, "refused for this recipient: "+r.Reason
+			r.Action, r.Reason, r.Unscanned = mail.Quarantine, "refused for this recipient: "+r.Reason, ""
 		}
 		r = st.apply(r)
 		parts = group(parts, r, rcpts[i])
@@ -80,7 +80,7 @@ func sameOutcome(a, b mail.Verdict) bool {
 	if a.Action.Delivers() && b.Action.Delivers() {
 		return sameEdits(a.Edits, b.Edits)
 	}
-	return a.Action == b.Action && a.Reason == b.Reason && sameEdits(a.Edits, b.Edits)
+	return a.Action == b.Action && a.Reason == b.Reason && a.Unscanned == b.Unscanned && sameEdits(a.Edits, b.Edits)
 }
 
 func sameEdits(a, b []mail.Edit) bool {
