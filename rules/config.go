@@ -21,6 +21,9 @@ type Config struct {
 	// Routed reports whether there is a next hop for a recipient; nil means
 	// that there always is. It is asked while a client waits: no I/O.
 	Routed func(mail.Address) bool `toml:"-"`
+	// Refused returns what a route answers a recipient in the place of a next
+	// hop, the zero Reply where it has one; nil: never. No I/O either.
+	Refused func(mail.Address) mail.Reply `toml:"-"`
 }
 
 // Relay says for whom mail is passed on. All of it is empty by default: then

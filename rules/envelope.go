@@ -114,6 +114,8 @@ func (s *Set) relay(sess *mail.Session, to mail.Address) mail.Verdict {
 			Reply:  mail.Reply{Code: 550, Detail: "7.1", Text: "Relaying denied"},
 			Reason: "neither the recipient's domain nor the client may relay",
 		}
+	case !s.refused(to).IsZero():
+		return refusedByRoute(s.refused(to))
 	case to.Domain == "" || s.routed(to): // postmaster: RFC 5321 4.5.1 wants it taken
 		return mail.Verdict{Action: mail.Accept, Reason: why}
 	case ours:
@@ -129,6 +131,16 @@ func (s *Set) relay(sess *mail.Session, to mail.Address) mail.Verdict {
 		Reply:  mail.Reply{Code: 550, Detail: "4.4", Text: fmt.Sprintf("This gateway has no route to %s", to.Domain)},
 		Reason: why + ", but no route leads there",
 	}
+}
+
+// refusedByRoute is for a recipient whose route delivers nothing: said now,
+// nobody gets a bounce later.
+func refusedByRoute(r mail.Reply) mail.Verdict {
+	v := mail.Verdict{Action: mail.Reject, Reply: r, Reason: "its route refuses the recipient"}
+	if r.Code/100 == 4 {
+		v.Action = mail.TempFail
+	}
+	return v
 }
 
 // oursToRelay says why mail for a recipient is passed on, whoever sends it.

@@ -12,6 +12,7 @@ import (
 type Set struct {
 	hostname string
 	routed   func(mail.Address) bool
+	refused  func(mail.Address) mail.Reply
 	domains  domains
 	networks []netip.Prefix
 	access   access
@@ -32,9 +33,14 @@ func Load(cfg Config) (*Set, error) {
 	if routed == nil {
 		routed = func(mail.Address) bool { return true }
 	}
+	refused := cfg.Refused
+	if refused == nil {
+		refused = func(mail.Address) mail.Reply { return mail.Reply{} }
+	}
 	return &Set{
 		hostname: cfg.Hostname,
 		routed:   routed,
+		refused:  refused,
 		domains:  domains,
 		networks: slices.Clone(cfg.Relay.Networks),
 		access:   access,

@@ -143,10 +143,17 @@ func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
 	return err
 }
 
+// router tells what the routes say of a recipient.
+type router interface {
+	Route(mail.Address) (dest string, ok bool)
+	Refusal(mail.Address) mail.Reply
+}
+
 // newJudge makes the filters and the rules over them.
-func newJudge(cfg *config.Config, routed func(mail.Address) bool, observer filters.Observer, log *slog.Logger) (*ruled, error) {
+func newJudge(cfg *config.Config, to router, observer filters.Observer, log *slog.Logger) (*ruled, error) {
 	policy := cfg.Rules
-	policy.Routed = routed
+	policy.Routed = func(a mail.Address) bool { _, ok := to.Route(a); return ok }
+	policy.Refused = to.Refusal
 	set, err := rules.Load(policy)
 	if err != nil {
 		return nil, err
@@ -168,13 +175,13 @@ func newJudge(cfg *config.Config, routed func(mail.Address) bool, observer filte
 // newJudges makes a generation: the filters with the rules over them, and the
 // rules alone where a listener has a handler.
 func (g *gateway) newJudges(cfg *config.Config) (judge, bare *ruled, err error) {
-	if judge, err = newJudge(cfg, g.routed, g.metrics, g.log); err != nil {
+	if judge, err = newJudge(cfg, g.forward, g.metrics, g.log); err != nil {
 		return nil, nil, err
 	}
 	if slices.ContainsFunc(g.boot.Listeners, func(l config.Listener) bool { return l.Handler != "" }) {
 		alone := *cfg
 		alone.Filters = nil
-		bare, err = newJudge(&alone, g.routed, g.metrics, g.log)
+		bare, err = newJudge(&alone, g.forward, g.metrics, g.log)
 	}
 	return judge, bare, err
 }
@@ -246,12 +253,6 @@ func step(f config.Filter) (filters.Step, error) {
 		return m.Step(), nil
 	}
 	return filters.Step{}, fmt.Errorf("filter %s: no kind", f.Name)
-}
-
-// routed reports whether there is a next hop for a recipient.
-func (g *gateway) routed(a mail.Address) bool {
-	_, ok := g.forward.Route(a)
-	return ok
 }
 
 // listen opens all sockets, the one that leaves a file behind last, and makes the first generation of filters.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"gatepost/internal/config"
+	"gatepost/internal/dns"
 	"gatepost/internal/mail"
 	"gatepost/proxy/forward"
 	"gatepost/proxy/spool"
@@ -24,7 +25,11 @@ const reinject = "reinject:"
 
 func newHops(cfg *config.Config, log *slog.Logger) (h hops, err error) {
 	h.back = make(map[string]*forward.Forwarder)
-	if h.Forwarder, err = forward.New(cfg.Forward, log); err != nil {
+	routes, err := routesOf(cfg)
+	if err != nil {
+		return hops{}, err
+	}
+	if h.Forwarder, err = forward.New(routes, log); err != nil {
 		return hops{}, err
 	}
 	for _, m := range cfg.Milters {
@@ -40,6 +45,17 @@ func newHops(cfg *config.Config, log *slog.Logger) (h hops, err error) {
 		h.back[m.Name] = back
 	}
 	return h, nil
+}
+
+// routesOf are the routes of a configuration, with the resolver that they ask.
+func routesOf(cfg *config.Config) (forward.Config, error) {
+	client, err := dns.NewClient(cfg.DNS)
+	if err != nil {
+		return forward.Config{}, err
+	}
+	routes := cfg.Forward
+	routes.Resolver = client
+	return routes, nil
 }
 
 // Reroute sends what was held for an MTA back to it.

@@ -54,7 +54,11 @@ func (g *gateway) take(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := g.forward.Update(cfg.Forward); err != nil {
+	routes, err := routesOf(cfg)
+	if err != nil {
+		return err
+	}
+	if err := g.forward.Update(routes); err != nil {
 		return err
 	}
 	g.renew(judge, bare)

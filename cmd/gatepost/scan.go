@@ -128,8 +128,7 @@ func newScanner(cfg *config.Config, f scanFlags, a *app) (*scanner, error) {
 	if s.routes, err = forward.New(cfg.Forward, log); err != nil {
 		return nil, because(err)
 	}
-	routed := func(to mail.Address) bool { _, ok := s.routes.Route(to); return ok }
-	s.judge, err = newJudge(cfg, routed, nil, log)
+	s.judge, err = newJudge(cfg, s.routes, nil, log)
 	return s, because(err)
 }
 

@@ -56,6 +56,11 @@ func (c *Config) inList(text string) (Problem, bool) {
 			paths = append(paths, path)
 		}
 	}
+	return inFile(text, paths...)
+}
+
+// inFile reads "path:line: what; what to do" of one of the files.
+func inFile(text string, paths ...string) (Problem, bool) {
 	for _, path := range paths {
 		rest, ok := strings.CutPrefix(text, path+":")
 		number, what, found := strings.Cut(rest, ": ")

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"gatepost/internal/dns"
 	"gatepost/proxy/forward"
 	"gatepost/rules"
 )
@@ -24,6 +25,7 @@ func (c *Config) readRoutes(top table) {
 		s.notZero(&r)
 		c.Forward.Routes[s.name] = r
 	}
+	c.readRouting(top)
 	rest := split(c.Forward.Validate())
 	for _, s := range sections {
 		var own []string
@@ -36,7 +38,38 @@ func (c *Config) readRoutes(top table) {
 		slices.Reverse(own)
 		s.attach(own, &forward.Route{})
 	}
-	top.attach(rest, &main{}, "forward: ")
+	top.table("routing").attach(rest, &c.Forward.Routing, "forward: ")
+}
+
+// readRouting reads [routing] and the file that it names.
+func (c *Config) readRouting(top table) {
+	t := top.table("routing")
+	t.bind(&c.Forward.Routing)
+	t.notZero(&c.Forward.Routing)
+	entries, err := c.Forward.Routing.ReadFile()
+	for _, text := range split(err) {
+		if p, ok := inFile(text, c.Forward.Routing.Mailertable, c.Forward.Routing.Transport); ok {
+			top.r.problems = append(top.r.problems, p)
+		}
+	}
+	if err != nil {
+		return
+	}
+	c.Forward.Entries = entries
+	for _, e := range c.Forward.Overruled() {
+		top.r.warnings = append(top.r.warnings, Problem{
+			File: e.File, Position: Position{Line: e.Line}, What: fmt.Sprintf("%q has a section [route.%q], which counts", e.Key, e.Key), Do: "remove one of the two",
+		})
+	}
+}
+
+// readDNS reads [dns].
+func (c *Config) readDNS(top table) {
+	c.DNS = dns.DefaultClientConfig()
+	t := top.table("dns")
+	t.bind(&c.DNS)
+	t.notZero(&c.DNS)
+	t.attach(split(c.DNS.Validate()), &c.DNS, "dns: ")
 }
 
 // readRules reads [relay] and [policy].

@@ -36,9 +36,21 @@ type Config struct {
 	// ".example.com" (what lies below it), "." (everything else).
 	// "postmaster" is the address without a domain.
 	Routes map[string]Route `toml:"route"`
-	// Entries are the routes of the files that [routing] names, as
+	// Routing is the section [routing].
+	Routing Routing `toml:"routing"`
+	// Entries are the routes of the files that Routing names, as
 	// ReadMailertable and ReadTransport return them.
 	Entries []Entry `toml:"-"`
+}
+
+// Routing is what concerns all routes.
+type Routing struct {
+	// Mailertable is the path of routes in the text form of sendmail's
+	// mailertable. Routes of the configuration win. Default: none.
+	Mailertable string `toml:"mailertable"`
+	// Transport is the path of routes in the text form of Postfix's transport
+	// table, likewise. There can be only one of the two files. Default: none.
+	Transport string `toml:"transport"`
 	// MXPort is the port of hosts found by MX. Default: 25, and only a test
 	// wants another.
 	MXPort int `toml:"mx_port"`
@@ -173,14 +185,46 @@ func (c Config) checkHostname() error {
 	return nil
 }
 
-func (c Config) mxPort() int { return cmp.Or(c.MXPort, 25) }
+func (c Config) mxPort() int { return cmp.Or(c.Routing.MXPort, 25) }
 
-// checkMX reports look-ups that can't be done.
-func (c Config) checkMX() error {
-	if c.MXPort < 0 || c.MXPort > 65535 {
-		return fmt.Errorf("forward: mx_port: %d: want 1 to 65535", c.MXPort)
+func (c Config) checkRouting() error {
+	if p := c.Routing.MXPort; p < 0 || p > 65535 {
+		return fmt.Errorf("forward: mx_port: %d: want 1 to 65535", p)
+	}
+	if c.Routing.Mailertable != "" && c.Routing.Transport != "" {
+		return errors.New("forward: transport: there is a mailertable, too; write one file")
 	}
 	return nil
+}
+
+// ReadFile reads the file that [routing] names. Its error names all bad lines,
+// as "path:line: what; what to do".
+func (r Routing) ReadFile() ([]Entry, error) {
+	switch {
+	case r.Mailertable != "":
+		return ReadMailertable(r.Mailertable)
+	case r.Transport != "":
+		return ReadTransport(r.Transport)
+	}
+	return nil, nil
+}
+
+// Overruled returns the entries that a route of the configuration takes the
+// place of.
+func (c Config) Overruled() []Entry {
+	own := make(map[string]bool)
+	for key := range c.Routes {
+		if k, err := parseKey(key); err == nil {
+			own[k] = true
+		}
+	}
+	var all []Entry
+	for _, e := range c.Entries {
+		if own[e.Key] {
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 // settings are what a Route says of each of its hosts, defaults filled in.

@@ -26,7 +26,7 @@ type exchange struct {
 }
 
 func newExchange(cfg Config, hostname string) exchange {
-	return exchange{resolver: cfg.Resolver, hostname: mail.ASCIIDomain(hostname), loopback: cfg.MXLoopback, own: ownAddrs}
+	return exchange{resolver: cfg.Resolver, hostname: mail.ASCIIDomain(hostname), loopback: cfg.Routing.MXLoopback, own: ownAddrs}
 }
 
 // ownAddrs are the addresses of this machine. They may change at any time.
@@ -72,6 +72,9 @@ type exchanger struct {
 func (e exchange) places(ctx context.Context, domain string) ([]place, *failure) {
 	if strings.HasPrefix(domain, "[") {
 		return e.literal(domain)
+	}
+	if e.resolver == nil {
+		return nil, unknown("the mail hosts of "+domain, errors.New("there is no resolver"))
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxLookupTime)
 	defer cancel()

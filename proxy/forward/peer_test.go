@@ -32,7 +32,10 @@ type peer struct {
 	lmtp    bool
 	offers  []string // extensions
 	cert    *tls.Certificate
-	scripts []script // for the first connection, the second, …; the last for all others
+	tls     tls.Config    // besides
+	smtps   bool          // TLS from the first byte on
+	auth    authenticator // of AUTH
+	scripts []script      // for the first connection, the second, …; the last for all others
 
 	mu       sync.Mutex
 	dialogs  [][]string // commands, by connection
@@ -159,6 +162,9 @@ func (s *peerSession) serve() {
 		delete(s.peer.open, raw)
 		s.peer.mu.Unlock()
 	}()
+	if s.smtps && s.handshake() != nil {
+		return
+	}
 	if s.say(s.lookup("banner", "220 peer.test ready")) != nil {
 		return
 	}
@@ -259,7 +265,12 @@ func (s *peerSession) command(line string) error {
 			return err
 		}
 		return errPeerEnds
-	case "HELO", "NOOP":
+	case "XCLIENT":
+		s.mail, s.rcpts = "", nil
+		return s.say(s.lookup(line, "220 peer.test ready again"))
+	case "AUTH":
+		return s.login(line)
+	case "HELO", "NOOP", "XFORWARD":
 		return s.say(s.lookup(line, "250 ok"))
 	}
 	return s.say(s.lookup(line, "500 5.5.2 what?"))
@@ -287,12 +298,39 @@ func (s *peerSession) startTLS(reply string) error {
 	if err := s.say(reply); err != nil || reply[:3] != "220" {
 		return err
 	}
-	tc := tls.Server(s.conn, &tls.Config{Certificates: []tls.Certificate{*s.cert}})
+	return s.handshake()
+}
+
+func (s *peerSession) handshake() error {
+	cfg := s.peer.tls.Clone()
+	cfg.Certificates = []tls.Certificate{*s.cert}
+	tc := tls.Server(s.conn, cfg)
 	if err := tc.Handshake(); err != nil {
 		return err
 	}
 	s.conn, s.in, s.tls = tc, bufio.NewReader(tc), true
 	return nil
+}
+
+// authenticator answers one line of a login: the reply, "334 …" for more.
+type authenticator func(session, line string) string
+
+func (s *peerSession) login(line string) error {
+	if s.auth == nil {
+		return s.say(s.lookup(line, "502 5.5.1 what?"))
+	}
+	id := s.conn.RemoteAddr().String()
+	for {
+		reply := s.auth(id, line)
+		if err := s.say(reply); err != nil || reply[:3] != "334" {
+			return err
+		}
+		next, err := s.in.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		line = s.strip(next)
+	}
 }
 
 func (s *peerSession) data(line string) error {

@@ -74,7 +74,7 @@ func newTable(cfg Config) (*table, error) {
 		hosts:    make(map[hostKey]*host),
 		cfg:      cfg,
 	}
-	errs := []error{cfg.checkHostname(), cfg.checkMX()}
+	errs := []error{cfg.checkHostname(), cfg.checkRouting()}
 	for _, key := range cfg.keys() {
 		if err := t.add(key, cfg.Routes[key]); err != nil {
 			errs = append(errs, fmt.Errorf("forward: route %q: %w", key, err))

@@ -72,6 +72,9 @@ func (q *Queue) settle(ctx context.Context, it *item, w wish, why string) (wait 
 			it.unsaved = true
 		}
 	}
+	if m.Origin == spool.FromJournal && takeBack(m) {
+		w, why = wishHold, copyReason
+	}
 	if complete(m) {
 		if err := q.notify(ctx, it); err != nil {
 			q.log.Error("notification not recorded", "id", it.id, "error", err)
@@ -161,4 +164,17 @@ func (q *Queue) unroutable(m *spool.Message) bool {
 		}
 	}
 	return true
+}
+
+const copyReason = "a copy for a journal that its address does not take: put that right, then release it"
+
+// takeBack makes the failed recipients of a message waiting ones again, and
+// reports whether there are any. A journal's copy is nobody's to drop.
+func takeBack(m *spool.Message) (any bool) {
+	for i, r := range m.Recipients {
+		if r.Status == mail.Failed {
+			m.Recipients[i].Status, any = mail.Deferred, true
+		}
+	}
+	return any
 }

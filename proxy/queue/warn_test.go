@@ -112,3 +112,31 @@ func TestPostmasterCopy(t *testing.T) {
 		}
 	})
 }
+
+// A journal's copy that nobody takes is kept, for as long as it needs.
+func TestRefusedJournalCopyIsHeld(t *testing.T) {
+	for name, answer := range map[string]answer{"refused": refuse, "too old": dead} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.next.set("archive.example", answer)
+				r.start(nil)
+				e := r.entry("", "journal@archive.example")
+				e.Origin = spool.FromJournal
+				r.queue.Accepted(r.commit(e)...)
+				time.Sleep(8 * 24 * time.Hour)
+				synctest.Wait()
+				if m := r.message(e.ID); m.Progress.State != spool.Hold || m.Progress.Reason != copyReason {
+					t.Fatalf("%s, %q", m.Progress.State, m.Progress.Reason)
+				}
+				r.next.set("archive.example", nil)
+				if n, err := r.queue.Release(t.Context(), e.ID); n != 1 || err != nil {
+					t.Fatal(n, err)
+				}
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				r.wantEmpty()
+			})
+		})
+	}
+}

@@ -38,9 +38,10 @@ type Origin string
 
 // The origins.
 const (
-	FromSMTP   Origin = "smtp"
-	FromDSN    Origin = "dsn"    // our own notification
-	FromMilter Origin = "milter" // held for an MTA that asked us
+	FromSMTP    Origin = "smtp"
+	FromDSN     Origin = "dsn"     // our own notification
+	FromMilter  Origin = "milter"  // held for an MTA that asked us
+	FromJournal Origin = "journal" // a copy for a journal
 )
 
 // Entry is a message as it is committed.
