@@ -65,7 +65,7 @@ func headerCommands(h mail.Header, edits []mail.Edit, d dialect) []headerCommand
 	for at, f := range descending(changes) {
 		c := headerCommand{code: byte(milter.ActChangeHeader), needs: milter.OptChangeHeader, index: occurrence(h, at), name: h[at].Name()}
 		if f != nil {
-			c.value = fieldValue(*f)
+			c.name, c.value = f.Name(), fieldValue(*f) // Postfix takes the name's spelling, too
 		}
 		out = append(out, c)
 	}

@@ -111,6 +111,7 @@ func (s *session) edits(edits []mail.Edit) error {
 			s.out = h.AppendIndexed(s.out, c.code)
 		}
 	}
+	var body *mail.ReplaceBody
 	for _, e := range edits {
 		switch e := e.(type) {
 		case mail.ChangeSender:
@@ -124,12 +125,15 @@ func (s *session) edits(edits []mail.Edit) error {
 				s.out = wire.AppendText(s.out, byte(milter.ActDelRcpt), s.msg.asked[e.Recipient])
 			}
 		case mail.ReplaceBody:
-			if err := s.replaceBody(e); err != nil {
-				return err
-			}
+			body = &e
 		}
 	}
-	return nil
+	if body == nil {
+		return nil
+	}
+	// Only the last one, and behind all others: an MTA takes two bodies for
+	// parts of one, and Postfix breaks off when something stands between parts.
+	return s.replaceBody(*body)
 }
 
 func (s *session) addRecipient(p mail.Path) {
