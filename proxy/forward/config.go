@@ -22,9 +22,6 @@ type Config struct {
 	// RootCAs verify a next hop's certificate where a route says "verify", or
 	// MTA-STS does, and that of a policy's server; nil: the system's.
 	RootCAs *x509.CertPool `toml:"-"`
-	// STSCache is a directory that keeps MTA-STS policies over a restart; "":
-	// nothing is kept.
-	STSCache string `toml:"-"`
 	// STSPort is that of HTTPS where policies are fetched. Default: 443, and
 	// only a test wants another.
 	STSPort int `toml:"-"`
@@ -51,6 +48,9 @@ type Routing struct {
 	// Transport is the path of routes in the text form of Postfix's transport
 	// table, likewise. There can be only one of the two files. Default: none.
 	Transport string `toml:"transport"`
+	// STSCache is a directory that keeps MTA-STS policies over a restart; "":
+	// nothing is kept. Default: /var/lib/gatepost/mta-sts.
+	STSCache string `toml:"mta_sts_cache"`
 	// MXPort is the port of hosts found by MX. Default: 25, and only a test
 	// wants another.
 	MXPort int `toml:"mx_port"`
@@ -156,7 +156,9 @@ func checkGroup(s string) error {
 }
 
 // DefaultConfig has no routes.
-func DefaultConfig() Config { return Config{Routes: map[string]Route{}} }
+func DefaultConfig() Config {
+	return Config{Routes: map[string]Route{}, Routing: Routing{STSCache: "/var/lib/gatepost/mta-sts"}}
+}
 
 // DefaultRoute has the default of every field but To.
 func DefaultRoute() Route {

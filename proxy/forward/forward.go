@@ -36,7 +36,7 @@ type Forwarder struct {
 
 // New returns a Forwarder for the routes of cfg. It connects to nobody.
 func New(cfg Config, log *slog.Logger) (*Forwarder, error) {
-	cfg.sts = newSTSCache(cfg.STSCache, log)
+	cfg.sts = newSTSCache(cfg.Routing.STSCache, log)
 	t, err := newTable(cfg)
 	if err != nil {
 		return nil, err
@@ -161,13 +161,14 @@ func answerAll(out []mail.Outcome, failed *failure) {
 }
 
 // deliver tries the hosts of a destination in turn until one has answered for
-// every recipient. It returns why the last one could not.
-func (f *Forwarder) deliver(ctx context.Context, hops []hop, t *transaction, dest string) (failed *failure) {
+// every recipient. It returns why the last one could not; a refusal for good
+// stands only when no host may think otherwise later.
+func (f *Forwarder) deliver(ctx context.Context, hops []hop, t *transaction, dest string) (why *failure) {
 	if t.checkAddresses(); t.done() {
 		return nil
 	}
 	for h := range inTurn(hops) {
-		failed = h.deliver(ctx, t)
+		failed := h.deliver(ctx, t)
 		if failed == nil {
 			return nil
 		}
@@ -175,6 +176,9 @@ func (f *Forwarder) deliver(ctx context.Context, hops []hop, t *transaction, des
 		if t.done() || t.sent || failed.ours {
 			return failed
 		}
+		if why == nil || !failed.final {
+			why = failed
+		}
 	}
-	return failed
+	return why
 }

@@ -94,10 +94,10 @@ func (w *world) start(policy TLS) *Forwarder {
 	r := quick("mx")
 	r.TLS = policy
 	w.cfg = Config{
-		Hostname: "mx.example.net", RootCAs: w.root.pool(), Resolver: resolver, MXLoopback: true,
-		MXPort:  w.peer.ln.Addr().(*net.TCPAddr).Port,
-		STSPort: site.Listener.Addr().(*net.TCPAddr).Port, STSCache: w.t.TempDir(),
-		Routes: map[string]Route{".": r},
+		Hostname: "mx.example.net", RootCAs: w.root.pool(), Resolver: resolver,
+		Routing: Routing{MXLoopback: true, STSCache: w.t.TempDir(), MXPort: w.peer.ln.Addr().(*net.TCPAddr).Port},
+		STSPort: site.Listener.Addr().(*net.TCPAddr).Port,
+		Routes:  map[string]Route{".": r},
 	}
 	f, err := New(w.cfg, slog.New(slog.NewTextHandler(&w.log, nil)))
 	if err != nil {
