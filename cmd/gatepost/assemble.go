@@ -21,6 +21,7 @@ import (
 	"gatepost/internal/metrics"
 	"gatepost/milter"
 	"gatepost/proxy"
+	"gatepost/proxy/journal"
 	"gatepost/proxy/queue"
 	"gatepost/proxy/spool"
 	"gatepost/rules"
@@ -33,15 +34,16 @@ type gateway struct {
 	level   *slog.LevelVar
 	metrics *metrics.Metrics
 
-	spool   *spool.Spool
-	forward hops
-	queue   *queue.Queue
-	judges  generations
-	bare    generations     // rules without filters, before the handlers of listeners
-	servers []*proxy.Server // one for each listener of boot
-	milters []*milter.Server
-	public  *console.Public // nil: there is none
-	control *console.Control
+	spool    *spool.Spool
+	forward  hops
+	queue    *queue.Queue
+	judges   generations
+	bare     generations                 // rules without filters, before the handlers of listeners
+	journals atomic.Pointer[journal.Set] // around those handlers
+	servers  []*proxy.Server             // one for each listener of boot
+	milters  []*milter.Server
+	public   *console.Public // nil: there is none
+	control  *console.Control
 
 	started  time.Time
 	draining atomic.Bool
@@ -169,13 +171,16 @@ func newJudge(cfg *config.Config, to router, observer filters.Observer, log *slo
 	}
 	m, err := filters.New(cfg.Filtering, steps, set, observer, log)
 	// Rules look at the envelope and at findings: without a filter nobody wants the body.
-	return &ruled{m, decides(cfg, steps), len(steps) > 0}, err
+	return &ruled{Multiplexer: m, stages: decides(cfg, steps), readsBody: len(steps) > 0}, err
 }
 
 // newJudges makes a generation: the filters with the rules over them, and the
 // rules alone where a listener has a handler.
 func (g *gateway) newJudges(cfg *config.Config) (judge, bare *ruled, err error) {
 	if judge, err = newJudge(cfg, g.forward, g.metrics, g.log); err != nil {
+		return nil, nil, err
+	}
+	if judge.journals, err = g.newJournals(cfg); err != nil {
 		return nil, nil, err
 	}
 	if slices.ContainsFunc(g.boot.Listeners, func(l config.Listener) bool { return l.Handler != "" }) {
@@ -188,6 +193,7 @@ func (g *gateway) newJudges(cfg *config.Config) (judge, bare *ruled, err error) 
 
 // renew puts a generation in place.
 func (g *gateway) renew(judge, bare *ruled) {
+	g.journals.Store(judge.journals)
 	g.judges.replace(judge)
 	if bare != nil {
 		g.bare.replace(bare)
@@ -199,10 +205,11 @@ type ruled struct {
 	*filters.Multiplexer
 	stages    []mail.Stage
 	readsBody bool
+	journals  *journal.Set // nil: none
 }
 
 func (r *ruled) Decides() []mail.Stage { return r.stages }
-func (r *ruled) ReadsBody() bool       { return r.readsBody }
+func (r *ruled) ReadsBody() bool       { return r.readsBody || !r.journals.Empty() }
 
 // decides lists the stages of the envelope at which a generation may say no to
 // an MTA: where the access map acts, at CONNECT where a filter that is down

@@ -21,7 +21,9 @@ func (g *gateway) handlers(l config.Listener) (func() mail.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func() mail.Handler { return &behind{Handler: g.bare.handler(), remote: remote.Handler()} }, nil
+	return func() mail.Handler {
+		return g.journals.Load().Handler(&behind{Handler: g.bare.handler(), remote: remote.Handler()})
+	}, nil
 }
 
 // behind asks our own rules first, and the milter about what they let pass:
