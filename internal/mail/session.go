@@ -17,11 +17,30 @@ type Session struct {
 	ESMTP    bool           // EHLO, not HELO
 	TLS      *TLS           // nil in clear
 	User     string         // authenticated user, "" for none
+	AuthMech string         // how: "PLAIN", "SCRAM-SHA-256", … ; "" for not
+	PTR      string         // the name that the address claims; not to be trusted
+	Resolve  Resolve        // what became of the look-up of Name
+	Role     string         // of the listener: "mx", "submission", "submissions", "relay"
+	Window   bool           // the client has an open relay window: it read its mail just now
+	Proxied  netip.Addr     // the peer that spoke for the client; zero for none
+	Again    bool           // its mail was taken before a filter could judge it, and is judged now
 	Start    time.Time
 
 	// Macros of the MTA that asks over the milter protocol, kept raw.
 	Macros map[string]string
 }
+
+// Resolve is what the look-up of a client's name gave, in the words of
+// sendmail's ${client_resolve}.
+type Resolve string
+
+// The results; "" is not looked up.
+const (
+	ResolveOK     Resolve = "OK"     // the name leads back to the address
+	ResolveFail   Resolve = "FAIL"   // there is no name
+	ResolveForged Resolve = "FORGED" // the name leads elsewhere
+	ResolveTemp   Resolve = "TEMP"   // nobody could tell now
+)
 
 // Via tells the two entries apart.
 type Via string
