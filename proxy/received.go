@@ -23,7 +23,7 @@ func received(tx *mail.Transaction, hostname string, now time.Time) mail.Field {
 	}
 	// RFC 5321 7.2: with several recipients it would tell each of the others.
 	if to := tx.Envelope.Recipients; len(to) == 1 {
-		b.WriteString(" for " + to[0].Path())
+		b.WriteString(" for " + to[0].ToASCII().Path()) // the header stays ASCII where it can
 	}
 	b.WriteString("; " + now.Format("Mon, 2 Jan 2006 15:04:05 -0700"))
 	return mail.NewField("Received", b.String())

@@ -261,6 +261,9 @@ func (a Address) Path() string { return "<" + a.String() + ">" }
 // ASCIIDomain is the domain as DNS and tables know it.
 func (a Address) ASCIIDomain() string { return ASCIIDomain(a.Domain) }
 
+// ToASCII returns a with its domain as A-labels, for whom does not know others.
+func (a Address) ToASCII() Address { return Address{Local: a.Local, Domain: a.ASCIIDomain()} }
+
 // ASCIIDomain returns the A-label form of a domain that ParseDomain returned.
 func ASCIIDomain(domain string) string {
 	if isASCII(domain) {

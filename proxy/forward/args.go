@@ -11,7 +11,7 @@ import (
 // are dropped: the sender asked us, and we answered.
 func (t *transaction) mailCommand(b []byte, e extensions) []byte {
 	b = append(b, "MAIL FROM:"...)
-	b = append(b, t.sender.Path()...)
+	b = append(b, t.address(t.sender, e).Path()...)
 	if e.size {
 		b = append(b, " SIZE="...)
 		b = strconv.AppendInt(b, t.content.Size(), 10)
@@ -19,15 +19,15 @@ func (t *transaction) mailCommand(b []byte, e extensions) []byte {
 	if body, _ := t.sender.Arg("BODY"); e.eightBit && strings.EqualFold(body, "8BITMIME") {
 		b = append(b, " BODY=8BITMIME"...)
 	}
-	if t.utf8 {
+	if t.utf8 && e.utf8 {
 		b = append(b, " SMTPUTF8"...)
 	}
 	if t.requireTLS {
 		b = append(b, " REQUIRETLS"...)
 	}
 	if e.dsn {
-		b = t.copyArg(b, t.sender, "RET")
-		b = t.copyArg(b, t.sender, "ENVID")
+		b = t.copyArg(b, t.sender, "RET", e)
+		b = t.copyArg(b, t.sender, "ENVID", e)
 	}
 	return append(b, "\r\n"...)
 }
@@ -36,18 +36,18 @@ func (t *transaction) mailCommand(b []byte, e extensions) []byte {
 func (t *transaction) rcptCommand(b []byte, i int, e extensions) []byte {
 	r := t.recipients[i]
 	b = append(b, "RCPT TO:"...)
-	b = append(b, r.Path()...)
+	b = append(b, t.address(r, e).Path()...)
 	if e.dsn {
-		b = t.copyArg(b, r, "NOTIFY")
-		b = t.copyArg(b, r, "ORCPT")
+		b = t.copyArg(b, r, "NOTIFY", e)
+		b = t.copyArg(b, r, "ORCPT", e)
 	}
 	return append(b, "\r\n"...)
 }
 
 // copyArg passes an argument on as it came (RFC 3461 5.2.1 wants no less), if it
 // still is one argument.
-func (t *transaction) copyArg(b []byte, p mail.Path, keyword string) []byte {
-	v, ok := argument(p, keyword, t.utf8)
+func (t *transaction) copyArg(b []byte, p mail.Path, keyword string, e extensions) []byte {
+	v, ok := argument(p, keyword, t.utf8 && e.utf8)
 	if !ok {
 		return b
 	}

@@ -33,8 +33,8 @@ func newLMTPSender(l *link, h *host) (*lmtpSender, error) {
 func (s *lmtpSender) clean() bool { return !s.spoiled }
 
 func (s *lmtpSender) send(t *transaction) *failure {
-	if t.refuse(s.ext); t.done() {
-		return nil
+	if failed := t.refuse(s.ext); failed != nil || t.done() {
+		return failed
 	}
 	if s.open {
 		if err := s.client.Reset(); err != nil {
@@ -57,7 +57,7 @@ func (s *lmtpSender) send(t *transaction) *failure {
 }
 
 func (s *lmtpSender) envelope(t *transaction) *failure {
-	err := s.client.Mail(t.sender.String(), t.mailOptions(s.ext))
+	err := s.client.Mail(t.address(t.sender, s.ext).String(), t.mailOptions(s.ext))
 	if r, ok := refusal(err); ok {
 		t.settleAll(r)
 		return nil
@@ -70,7 +70,7 @@ func (s *lmtpSender) envelope(t *transaction) *failure {
 		if t.settled[i] {
 			continue
 		}
-		err := s.client.Rcpt(rcpt.String(), t.rcptOptions(i))
+		err := s.client.Rcpt(t.address(rcpt, s.ext).String(), t.rcptOptions(i))
 		if r, ok := refusal(err); ok {
 			t.settle(i, tooMany(r))
 		} else if err != nil {
@@ -109,7 +109,7 @@ func (s *lmtpSender) message(t *transaction, data *smtp.DataCommand) *failure {
 	refused := refusals(err)
 	open := t.accepted[:0]
 	for _, i := range t.accepted {
-		rcpt := t.recipients[i].String()
+		rcpt := t.address(t.recipients[i], s.ext).String()
 		if r, ok := replies[rcpt]; ok {
 			t.settle(i, parsed(250, r.StatusText))
 		} else if e := refused[rcpt]; e != nil {
@@ -178,7 +178,7 @@ func lmtpFailure(doing string, err error) *failure {
 // mailOptions are the arguments of MAIL in go-smtp's words. The client drops
 // what the next hop does not offer.
 func (t *transaction) mailOptions(e extensions) *smtp.MailOptions {
-	o := &smtp.MailOptions{Size: t.content.Size(), UTF8: t.utf8, RequireTLS: t.requireTLS}
+	o := &smtp.MailOptions{Size: t.content.Size(), UTF8: t.utf8 && e.utf8, RequireTLS: t.requireTLS}
 	ret, _ := t.sender.Arg("RET")
 	switch r := smtp.DSNReturn(strings.ToUpper(ret)); r {
 	case smtp.DSNReturnFull, smtp.DSNReturnHeaders:

@@ -36,8 +36,8 @@ type step struct {
 }
 
 func (s *smtpSender) send(t *transaction) *failure {
-	if t.refuse(s.ext); t.done() {
-		return nil
+	if failed := t.refuse(s.ext); failed != nil || t.done() {
+		return failed
 	}
 	if failed := s.envelope(t); failed != nil {
 		return failed

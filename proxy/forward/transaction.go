@@ -13,7 +13,7 @@ type transaction struct {
 	facts      mail.Facts
 	sender     mail.Path
 	recipients []mail.Path
-	utf8       bool // must not go to a next hop without SMTPUTF8
+	utf8       bool // SMTPUTF8 was asked for, or an address is not ASCII
 	requireTLS bool // must not go without protection all the way (RFC 8689)
 	content    mail.Content
 	buf        []byte // empty, bufferSize large
@@ -76,13 +76,16 @@ func (t *transaction) begin(l *link) {
 }
 
 // refuse settles all that a next hop with these extensions can't be asked.
-func (t *transaction) refuse(e extensions) {
+func (t *transaction) refuse(e extensions) *failure {
 	if t.utf8 && !e.utf8 {
-		t.settleAll(mail.Reply{Code: 550, Detail: "6.7", Text: "the next hop does not offer SMTPUTF8, which this message needs"})
+		if failed := t.refuseUTF8(); failed != nil {
+			return failed
+		}
 	}
 	if size := t.content.Size(); e.maxSize > 0 && size > e.maxSize {
 		t.settleAll(mail.Reply{Code: 552, Detail: "3.4", Text: fmt.Sprintf("the message has %d bytes, the next hop takes %d", size, e.maxSize)})
 	}
+	return nil
 }
 
 func (t *transaction) done() bool {
@@ -143,6 +146,9 @@ func (t *transaction) deferRest(failed *failure) {
 	for i, s := range t.settled {
 		if !s {
 			t.out[i].Reply, t.out[i].Remote = failed.reply, failed.remote
+			if failed.final {
+				t.out[i].Status = mail.Failed
+			}
 		}
 	}
 }
