@@ -81,7 +81,7 @@ func message(i queue.Info) console.Message {
 		ID: i.ID, State: i.State, Lane: lane, Reason: i.Reason, ByHand: i.Lane == queue.Hold && i.Reason == heldByHand,
 		Active: i.Active, Attempts: i.Attempts, Origin: i.Origin, Listener: i.Listener, Client: i.Client, Helo: i.Helo,
 		User: i.User, Subject: i.Subject, Score: i.Score, Silent: i.Silent, Unscanned: i.Unscanned,
-		QueueName: lane, QueueID: i.ID, Arrival: i.Received.Unix(), Size: i.Size, Sender: i.Sender,
+		QueueName: lane, QueueID: i.ID, Arrival: i.Received.Unix(), Size: i.Size, Sender: i.Sender, Args: i.Args,
 		Recipients: []console.Recipient{},
 	}
 	if i.Group != i.ID {
@@ -91,7 +91,7 @@ func message(i queue.Info) console.Message {
 		m.Next = &i.Next
 	}
 	for _, r := range i.Recipients {
-		to := console.Recipient{Address: r.Address, Status: r.Status, Reason: r.Reply, Remote: r.Remote}
+		to := console.Recipient{Address: r.Address, Status: r.Status, Reason: r.Reply, Remote: r.Remote, Args: r.Args}
 		if r.Status == mail.Deferred.String() {
 			m.Recipients = append(m.Recipients, to)
 		} else {

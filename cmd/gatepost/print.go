@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,13 +40,43 @@ func line(s string) string { return strings.Join(strings.Fields(visible(s)), " "
 
 // printJSON writes one object on one line.
 func (a *app) printJSON(v any) error {
-	enc := json.NewEncoder(a.out)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	if err := writeJSON(a.out, v); err != nil {
 		return exit(exitSystem, "writing: %w", err)
 	}
 	return nil
 }
+
+// writeJSON writes one object on one line. What is not fit for a terminal is
+// escaped; that JSON does so itself is true of the ASCII part only.
+func writeJSON(w io.Writer, v any) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(escapeHidden(b.Bytes()))
+	return err
+}
+
+// escapeHidden writes hidden runes of JSON, which are in its strings only, as
+// escapes.
+func escapeHidden(b []byte) []byte {
+	if !bytes.ContainsFunc(b, hiddenInJSON) {
+		return b
+	}
+	var out []byte
+	for _, r := range string(b) {
+		if hiddenInJSON(r) {
+			out = fmt.Appendf(out, `\u%04x`, r)
+		} else {
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return out
+}
+
+func hiddenInJSON(r rune) bool { return r >= 0x7f && hidden(r) }
 
 // screen is where a message goes: as it is into a file or a pipe, made visible
 // on a terminal.

@@ -7,16 +7,52 @@ import (
 	"io"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"gatepost/internal/console"
 )
 
-func (a *app) queueList(ctx context.Context, q admin, f console.Filter) error {
+func (a *app) queueListCommand() *cobra.Command {
+	var f console.Filter
+	c := &cobra.Command{
+		Use:   "list [ID… | -]",
+		Short: "List messages, the oldest first",
+		Long: `Lists messages as mailq does, the oldest first: "*" behind an ID means that it is
+being delivered, "!" that it is held. In brackets is why it waits; a recipient
+that has the message is not shown.
+
+With -j it prints one JSON object a line, with the keys of "postqueue -j" and
+more; queue_name is the lane. Filters that are given together must all hold.`,
+		Example: `  gatepost queue list --domain example.com --older 4h
+  gatepost queue list --lane hold --score-above 10
+  gatepost queue list -j --null-sender | jq -r .recipients[].address`,
+		RunE: func(_ *cobra.Command, args []string) (err error) {
+			if err := f.Validate(); err != nil {
+				return err
+			}
+			if f.IDs, err = a.readIDs(args); err != nil {
+				return err
+			}
+			if len(args) > 0 && len(f.IDs) == 0 { // none on standard input: not all of them
+				return a.printList(func(func(console.Message) error) error { return nil })
+			}
+			return a.withQueue(func(ctx context.Context, q admin) error {
+				return a.printList(func(yield func(console.Message) error) error { return q.List(ctx, f, yield) })
+			})
+		},
+		ValidArgsFunction: a.completeID,
+	}
+	filterFlags(c.Flags(), &f)
+	completeFilters(c)
+	return c
+}
+
+func (a *app) printList(each func(yield func(console.Message) error) error) error {
 	out := bufio.NewWriter(a.out)
 	table := mailq{w: out}
-	err := q.List(ctx, f, func(m console.Message) error {
+	err := each(func(m console.Message) error {
 		if a.json {
-			line := app{out: out}
-			return line.printJSON(m)
+			return writeJSON(out, m)
 		}
 		return table.message(m)
 	})
@@ -83,10 +119,12 @@ func (t *mailq) total() {
 	fmt.Fprintf(t.w, "-- %d Kbytes in %s.\n", (t.bytes+1023)/1024, count(t.messages, "Request"))
 }
 
-// senderName is the sender; notifications have none.
+// nullSender is how the sender of notifications is shown, who is none.
+const nullSender = "MAILER-DAEMON"
+
 func senderName(m console.Message) string {
 	if m.Sender == "" {
-		return "MAILER-DAEMON"
+		return nullSender
 	}
 	return m.Sender
 }

@@ -31,6 +31,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits":   exits,
 			"spooled": spooled,
+			"crowded": crowded,
 			"locked":  locked,
 			"barecr":  bareCR,
 			"await":   await,
@@ -86,16 +87,62 @@ func spooled(ts *testscript.TestScript, _ bool, _ []string) {
 		ID: "0twv0000002222222222BB", Received: time.Unix(1_700_000_100, 0), Origin: spool.FromDSN, State: spool.Hold, Reason: "spam",
 		Header: []byte("Subject: held\r\n"), Envelope: mail.Envelope{Recipients: []mail.Path{path("u", "example.com")}},
 	}
-	for _, e := range []spool.Entry{waits, held} {
+	commit(ts, sp, waits, held)
+	ts.Check(sp.Save(waits.ID, spool.Progress{State: spool.Queue, Attempts: 1, Recipients: []spool.Recipient{
+		{Status: mail.Delivered},
+		{Status: mail.Deferred, Reply: mail.Reply{Code: 451, Detail: "4.1", Text: "not now \x1b[31mred"}},
+	}}))
+}
+
+func commit(ts *testscript.TestScript, sp *spool.Spool, entries ...spool.Entry) {
+	for _, e := range entries {
 		d := sp.Draft(e.ID)
 		_, err := d.Write([]byte("the body\r\n"))
 		ts.Check(err)
 		ts.Check(sp.Commit(context.Background(), d, e))
 	}
-	ts.Check(sp.Save(waits.ID, spool.Progress{State: spool.Queue, Attempts: 1, Recipients: []spool.Recipient{
-		{Status: mail.Delivered},
-		{Status: mail.Deferred, Reply: mail.Reply{Code: 451, Detail: "4.1", Text: "not now \x1b[31mred"}},
-	}}))
+}
+
+// crowded puts messages into the spool whose IDs end in their numbers: 1 and 2
+// as spooled does, 3 slow, 4 held for a virus and made to look bad on a
+// terminal, 5 held because clamd was down, 6 fresh.
+func crowded(ts *testscript.TestScript, neg bool, args []string) {
+	spooled(ts, neg, args)
+	sp, err := spool.Open(spool.Options{Dir: ts.MkAbs("spool")})
+	ts.Check(err)
+	defer func() { ts.Check(sp.Close()) }()
+	to := func(sender string, rcpts ...string) (e mail.Envelope) {
+		parse := func(s string) mail.Path {
+			a, err := mail.ParseAddress(s, true)
+			ts.Check(err)
+			return mail.Path{Address: a}
+		}
+		e.Sender = parse(sender)
+		for _, r := range rcpts {
+			e.Recipients = append(e.Recipients, parse(r))
+		}
+		return e
+	}
+	const evil = "free\r\n\n0twv0000000000000000BB 1 Mon Jan  1 00:00:00 forged@x.test \u009b31m\x1b]0;title\x07 \u202egpj.exe"
+	now := time.Now()
+	slow := spool.Entry{
+		ID: "0twv0000003333333333BB", Received: now.Add(-3 * time.Hour), Origin: spool.FromSMTP, State: spool.Slow, User: "alice", Listener: "submission",
+		Envelope: to("bulk@spam.test", "v@sub.other.test", "w@other.test"), Header: []byte("Subject: slow\r\n"), Score: 7.5,
+	}
+	slow.Envelope.Recipients[1].Args = []string{"NOTIFY=NEVER"}
+	virus := spool.Entry{
+		ID: "0twv0000004444444444BB", Received: now.Add(-2 * time.Hour), Origin: spool.FromSMTP, State: spool.Hold, Reason: "virus " + evil, Helo: evil, Subject: evil,
+		Envelope: to("bulk@spam.test", "u@example.com"), Header: []byte("Subject: " + evil + "\r\n"), Score: 12.5, Silent: "virus",
+	}
+	unscanned := spool.Entry{
+		ID: "0twv0000005555555555BB", Received: now.Add(-time.Hour), Origin: spool.FromSMTP, State: spool.Hold, Reason: "not judged yet", Unscanned: "clamav",
+		Envelope: to("c@sender.test", "u@example.com"), Header: []byte("Subject: unscanned\r\n"),
+	}
+	fresh := spool.Entry{
+		ID: "0twv0000006666666666BB", Received: now, Origin: spool.FromSMTP, State: spool.Queue,
+		Envelope: to("c@sender.test", "u@example.com"), Header: []byte("Subject: fresh\r\n"),
+	}
+	commit(ts, sp, slow, virus, unscanned, fresh)
 }
 
 // locked holds the spool as a process does that does not answer.

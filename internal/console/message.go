@@ -37,8 +37,9 @@ type Message struct {
 	Size         int64       `json:"message_size"`
 	ForcedExpire bool        `json:"forced_expire"`
 	Sender       string      `json:"sender"`
-	Recipients   []Recipient `json:"recipients"`     // that it waits for
-	Done         []Recipient `json:"done,omitempty"` // that have it, or never will
+	Args         string      `json:"sender_args,omitempty"` // parameters of MAIL
+	Recipients   []Recipient `json:"recipients"`            // that it waits for
+	Done         []Recipient `json:"done,omitempty"`        // that have it, or never will
 
 	Header string `json:"header,omitempty"` // where one message is shown
 }
@@ -49,6 +50,7 @@ type Recipient struct {
 	Status  string `json:"status"` // deferred, sent or bounced
 	Reason  string `json:"delay_reason,omitempty"`
 	Remote  string `json:"remote,omitempty"`
+	Args    string `json:"args,omitempty"` // parameters of RCPT
 }
 
 // Queue is the messages and what may be done with them.

@@ -23,7 +23,7 @@ type Shape struct {
 	Minutes []int         `json:"minutes"`
 	Total   DomainShape   `json:"total"`
 	Domains []DomainShape `json:"domains"` // the fullest first
-	Others  int           `json:"others"`  // domains that are left out
+	Others  int           `json:"others"`  // at most so many domains are left out
 }
 
 // DomainShape is one line of a Shape.

@@ -23,7 +23,7 @@ func (r *rig) collect(f Filter) []string {
 func letters(t *testing.T, now time.Time) (*rig, map[string]string) {
 	r := newRig(t)
 	r.now = func() time.Time { return now }
-	put := r.entry("put@Sender.example", "bob@example.com", "done@gone.example")
+	put := r.entry("put@Sender.example", "bob@example.com NOTIFY=NEVER", "done@gone.example")
 	put.Received, put.Score, put.User = now.Add(-5*time.Hour), 7.5, "alice"
 	fresh := r.entry("", "carol@example.net", "bob@example.com")
 	fresh.Received, fresh.Listener = now.Add(-time.Hour), "mx"
@@ -109,7 +109,7 @@ func TestListInfo(t *testing.T) {
 	for info := range r.queue.List(Filter{}) { // and stops when told
 		if info.ID != ids["put"] || info.State != "queue" || info.Lane != Retry || info.Sender != "put@sender.example" || !info.Next.Equal(now.Add(time.Hour)) ||
 			info.User != "alice" ||
-			info.Recipients[0] != (RecipientInfo{"bob@example.com", "deferred", "452 4.2.2 mailbox full", "mx[192.0.2.1]:25", 1, info.Recipients[0].Last}) {
+			info.Recipients[0] != (RecipientInfo{"bob@example.com", "deferred", "452 4.2.2 mailbox full", "mx[192.0.2.1]:25", 1, info.Recipients[0].Last, "NOTIFY=NEVER"}) {
 			t.Errorf("info: %+v", info)
 		}
 		break

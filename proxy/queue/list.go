@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"gatepost/internal/mail"
@@ -23,8 +24,9 @@ type Info struct {
 	Size       int64           `json:"size"`
 	Received   time.Time       `json:"received"`
 	Attempts   int             `json:"attempts"`
-	Next       time.Time       `json:"next,omitzero"` // of the next attempt; zero for "at once" and "never"
-	Sender     string          `json:"sender"`        // "" is the null sender
+	Next       time.Time       `json:"next,omitzero"`  // of the next attempt; zero for "at once" and "never"
+	Sender     string          `json:"sender"`         // "" is the null sender
+	Args       string          `json:"args,omitempty"` // parameters of its MAIL
 	Recipients []RecipientInfo `json:"recipients"`
 	Client     string          `json:"client,omitempty"`
 	Listener   string          `json:"listener,omitempty"`
@@ -44,6 +46,7 @@ type RecipientInfo struct {
 	Remote   string    `json:"remote,omitempty"`
 	Attempts int       `json:"attempts"`
 	Last     time.Time `json:"last,omitzero"`
+	Args     string    `json:"args,omitempty"` // parameters of its RCPT
 }
 
 func (q *Queue) info(m *spool.Message) Info {
@@ -54,17 +57,17 @@ func (q *Queue) info(m *spool.Message) Info {
 	info := Info{
 		ID: m.ID, Group: m.Group, Origin: string(m.Origin), State: string(m.Progress.State), Lane: LaneOf(m), Reason: m.Progress.Reason,
 		Active: active, Size: m.Size, Received: m.Received, Attempts: m.Attempts, Next: m.Next,
-		Sender: m.Envelope.Sender.String(), Client: m.Client, Listener: m.Listener, Helo: m.Helo, Subject: m.Subject, Score: m.Score,
+		Sender: m.Envelope.Sender.String(), Args: strings.Join(m.Envelope.Sender.Args, " "), Client: m.Client, Listener: m.Listener, Helo: m.Helo, Subject: m.Subject, Score: m.Score,
 		User: m.User, Silent: m.Silent, Unscanned: m.Unscanned,
 	}
 	if m.Progress.State == spool.Hold {
 		info.Next = time.Time{}
 	}
 	for i, rcpt := range m.Envelope.Recipients {
-		r := RecipientInfo{Address: rcpt.String(), Status: mail.Deferred.String()}
+		r := RecipientInfo{Address: rcpt.String(), Status: mail.Deferred.String(), Args: strings.Join(rcpt.Args, " ")}
 		if i < len(m.Recipients) {
 			how := m.Recipients[i]
-			r = RecipientInfo{rcpt.String(), how.Status.String(), "", how.Remote, how.Attempts, how.Last}
+			r.Status, r.Remote, r.Attempts, r.Last = how.Status.String(), how.Remote, how.Attempts, how.Last
 			if !how.Reply.IsZero() {
 				r.Reply = how.Reply.String()
 			}
