@@ -20,53 +20,109 @@ var update = flag.Bool("update", false, "rewrite what the scenarios expect to be
 
 // A scenario is a txtar file:
 //
-//	-- with --        servers it needs: clamd, spamd
+//	-- with --        servers it needs: clamd, spamd; "no clamd" is one that is down
 //	-- config --      keys on top of the usual configuration, as TOML
 //	-- next --        what the next hop answers, once each: RCPT 550 5.1.1 no
 //	-- dialogue --    C: what the client sends; C: @name sends that file as the
 //	                  message; S: how the reply begins
-//	-- delivered --   what arrives, one section for each message in the order of
-//	                  their bytes; IDs, dates and ports have place holders
+//	-- dialogue milter --
+//	                  the same where an MTA that asks us talks otherwise; O: how
+//	                  a reply begins that is its own
+//	-- delivered --   what arrives through the proxy, one section for each
+//	                  message in the order of their bytes; IDs, dates and ports
+//	                  have place holders
+//	-- held --        "RECIPIENTS: REASON" of each message that is held
 //	-- log --         texts that the log has
 //	-- any name --    a message, or a file that the configuration names as
 //	                  $DIR/name; @EICAR@ and the like are filled in
+//
+// It is played through both entries, and the outcome is compared in same.
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no scenarios: %v", err)
 	}
-	for _, file := range files {
+	needRoot(t)
+	dir := testkit.Dir(t)
+	all := &neighbours{clamd: testkit.Up(t, testkit.NewClamd(dir)), spamd: testkit.Up(t, testkit.NewSpamd(dir))}
+	var sinks []*testkit.Sink
+	all.postfix, sinks = newDoors(t, len(files))
+	for i, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			t.Parallel()
 			archive, err := txtar.ParseFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := &scenario{T: t, archive: archive}
-			got := s.play()
+			proxied := play(t, "proxy", throughProxy, scenario{archive: archive, servers: all, sink: testkit.Up(t, testkit.NewSink())})
 			if *update {
-				s.rewrite(file, got)
+				rewrite(t, file, archive, proxied)
 				return
 			}
-			want := s.sections("delivered")
-			if !slices.Equal(got, want) {
-				t.Errorf("delivered:\n%s\nwant:\n%s", strings.Join(got, "=====\n"), strings.Join(want, "=====\n"))
-			}
+			want := outcome{delivered: sections(archive, "delivered"), held: lines(archive, "held")}
+			proxied.compare(t, want)
+			play(t, "milter", throughMilter, scenario{archive: archive, servers: all, sink: sinks[i], door: all.postfix.Doors[i]}).same(t, proxied)
 		})
 	}
+}
+
+// neighbours are shared by all scenarios.
+type neighbours struct {
+	clamd   *testkit.Clamd
+	spamd   *testkit.Spamd
+	postfix *testkit.MilterPostfix
 }
 
 type scenario struct {
 	*testing.T
 	archive *txtar.Archive
+	entry   string
+	servers *neighbours
+	door    testkit.Door // of the Postfix
 	sink    *testkit.Sink
 	gateway *testkit.Gateway
 }
 
+// play starts all that is needed, speaks the dialogue through an entry, and
+// returns what became of it.
+func play(t *testing.T, name string, through entry, s scenario) (o outcome) {
+	t.Run(name, func(t *testing.T) {
+		s.T, s.entry = t, name
+		for _, line := range lines(s.archive, "next") {
+			verb, answer, _ := strings.Cut(line, " ")
+			s.sink.Script(verb, answer)
+		}
+		s.gateway = newGateway(t, binaries.race, s.sink.Addr)
+		for _, server := range lines(s.archive, "with") {
+			switch server {
+			case "clamd":
+				s.gateway.UseClamd("unix:"+s.servers.clamd.Socket, "tempfail")
+			case "no clamd":
+				s.gateway.UseClamd("unix:"+filepath.Join(s.gateway.Dir, "nobody"), "tempfail")
+			case "spamd":
+				s.gateway.UseSpamd("tcp:"+s.servers.spamd.Addr, "tempfail")
+			default:
+				t.Fatalf("unknown server %q", server)
+			}
+		}
+		s.configure()
+		address, idle := through(&s)
+		o.replies = s.speak(address)
+		testkit.Eventually(t, 20*time.Second, "nothing on its way", idle)
+		for _, text := range lines(s.archive, "log") {
+			testkit.Eventually(t, 5*time.Second, fmt.Sprintf("%q in the log", text), func() bool {
+				return strings.Contains(s.gateway.Log(), text)
+			})
+		}
+		o.delivered, o.held, o.actions = s.arrived(), s.held(), s.decided()
+	})
+	return o
+}
+
 // sections returns all files of that name.
-func (s *scenario) sections(name string) []string {
+func sections(archive *txtar.Archive, name string) []string {
 	var all []string
-	for _, f := range s.archive.Files {
+	for _, f := range archive.Files {
 		if f.Name == name {
 			all = append(all, string(f.Data))
 		}
@@ -75,9 +131,9 @@ func (s *scenario) sections(name string) []string {
 }
 
 // lines are those of all sections of that name that say something.
-func (s *scenario) lines(name string) []string {
+func lines(archive *txtar.Archive, name string) []string {
 	var all []string
-	for _, text := range s.sections(name) {
+	for _, text := range sections(archive, name) {
 		for line := range strings.Lines(text) {
 			if line = strings.TrimRight(line, "\r\n"); line != "" && !strings.HasPrefix(line, "#") {
 				all = append(all, line)
@@ -85,36 +141,6 @@ func (s *scenario) lines(name string) []string {
 		}
 	}
 	return all
-}
-
-// play starts all that is needed, speaks the dialogue, and returns what
-// arrived.
-func (s *scenario) play() []string {
-	s.sink = testkit.Up(s.T, testkit.NewSink())
-	for _, line := range s.lines("next") {
-		verb, answer, _ := strings.Cut(line, " ")
-		s.sink.Script(verb, answer)
-	}
-	s.gateway = newGateway(s.T, binaries.race, s.sink.Addr)
-	for _, server := range s.lines("with") {
-		switch server {
-		case "clamd":
-			s.gateway.UseClamd("unix:"+testkit.Up(s.T, testkit.NewClamd(testkit.Dir(s.T))).Socket, "tempfail")
-		case "spamd":
-			s.gateway.UseSpamd("tcp:"+testkit.Up(s.T, testkit.NewSpamd(testkit.Dir(s.T))).Addr, "tempfail")
-		default:
-			s.Fatalf("unknown server %q", server)
-		}
-	}
-	s.configure()
-	testkit.Up(s.T, s.gateway)
-	expected := s.speak()
-	for _, text := range s.lines("log") {
-		testkit.Eventually(s.T, 5*time.Second, fmt.Sprintf("%q in the log", text), func() bool {
-			return strings.Contains(s.gateway.Log(), text)
-		})
-	}
-	return s.arrived(expected)
 }
 
 func (s *scenario) configure() {
@@ -128,7 +154,7 @@ func (s *scenario) configure() {
 		}
 	}
 	section := ""
-	for _, line := range s.lines("config") {
+	for _, line := range lines(s.archive, "config") {
 		line = strings.ReplaceAll(strings.ReplaceAll(line, "$DIR", dir), "$NEXT", s.sink.Addr)
 		if strings.HasPrefix(line, "[") {
 			section = strings.Trim(line, "[]")
@@ -142,60 +168,58 @@ func (s *scenario) configure() {
 	}
 }
 
-// speak holds the dialogue and returns how many messages were accepted.
-func (s *scenario) speak() (accepted int) {
-	var d *testkit.Dialog
-	var sent string
-	afterMessage := false
-	for _, line := range s.lines("dialogue") {
+// speak holds the dialogue and returns the replies.
+func (s *scenario) speak(address string) (replies []testkit.Reply) {
+	dialogue := lines(s.archive, "dialogue")
+	if own := lines(s.archive, "dialogue "+s.entry); len(own) > 0 {
+		dialogue = own
+	}
+	c, err := testkit.Dial(address)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer c.Close()
+	sent := "(connect)"
+	if who, _, _ := strings.Cut(dialogue[0], ": "); who == "C" {
+		dialogue = append([]string{"S: 220"}, dialogue...)
+	}
+	for _, line := range dialogue {
 		who, what, _ := strings.Cut(line, ": ")
-		switch {
-		case who == "C" && strings.HasPrefix(what, "@"):
-			sections := s.sections(what[1:])
-			if len(sections) != 1 {
-				s.Fatalf("%d sections %q, want one", len(sections), what[1:])
+		switch who {
+		case "C":
+			sent, err = what, c.Write(s.expand(what))
+			if err != nil {
+				s.Fatal(err)
 			}
-			d.Send(string(testkit.Stuff(testkit.Expand([]byte(sections[0])))) + ".\r\n")
-			sent, afterMessage = what, true
-		case who == "C":
-			if d == nil {
-				d = testkit.Connect(s.T, s.gateway.Addr)
-			}
-			d.Send(what + "\r\n")
-			sent, afterMessage = what, false
-		case who == "S":
-			r, err := d.Read()
+		case "S", "O":
+			r, err := c.Read()
 			if err != nil {
 				s.Fatalf("%s: want %s: %v", sent, what, err)
 			}
 			if !strings.HasPrefix(r.String(), what) {
 				s.Fatalf("%s: got %v, want %s…", sent, r, what)
 			}
-			if afterMessage && r.Code == 250 {
-				accepted++
+			if who == "S" {
+				replies = append(replies, r)
 			}
 		default:
 			s.Fatalf("dialogue: %q", line)
 		}
 	}
-	return accepted
+	return replies
 }
 
-// arrived waits until nothing is on its way any more.
-func (s *scenario) arrived(accepted int) []string {
-	testkit.Eventually(s.T, 20*time.Second, "nothing on its way", func() bool {
-		return len(inState(s.T, s.gateway, "queue"))+len(inState(s.T, s.gateway, "slow")) == 0
-	})
-	var all []string
-	for _, m := range s.sink.Mails() {
-		envelope := fmt.Sprintf("MAIL FROM:%s\r\nRCPT TO:%s\r\n\r\n", m.From, strings.Join(m.To, "\r\nRCPT TO:"))
-		all = append(all, normalise(envelope+string(m.Data)))
+// expand is what the client sends: a line, or a message with its end.
+func (s *scenario) expand(what string) string {
+	name, ok := strings.CutPrefix(what, "@")
+	if !ok {
+		return what + "\r\n"
 	}
-	slices.Sort(all)
-	if accepted == 0 && len(all) > 0 {
-		s.Errorf("%d messages arrived, none was accepted", len(all))
+	texts := sections(s.archive, name)
+	if len(texts) != 1 {
+		s.Fatalf("%d sections %q, want one", len(texts), name)
 	}
-	return all
+	return string(testkit.Stuff(testkit.Expand([]byte(texts[0])))) + ".\r\n"
 }
 
 var variable = []struct {
@@ -208,6 +232,7 @@ var variable = []struct {
 	{regexp.MustCompile(`SIZE=\d+`), "SIZE=N"},
 	// SpamAssassin's rules change, and their order from run to run.
 	{regexp.MustCompile(`score=-?[0-9.]+`), "score=N"},
+	{regexp.MustCompile(`spam score -?[0-9.]+`), "spam score N"},
 	{regexp.MustCompile(`X-Spam-Score: -?[0-9.]+`), "X-Spam-Score: N"},
 	{regexp.MustCompile(`\s+tests=[A-Z0-9_,\s]+\r\n\b`), " tests=RULES\r\n"},
 }
@@ -218,16 +243,19 @@ func normalise(s string) string {
 	for _, v := range variable {
 		s = v.what.ReplaceAllString(s, v.name)
 	}
-	return strings.ReplaceAll(s, "\r\n", "\n")
+	return strings.NewReplacer("\r\n", "\n", testkit.GTUBE(), "@GTUBE@", testkit.EICAR(), "@EICAR@").Replace(s)
 }
 
-// rewrite puts what was delivered into the scenario's file.
-func (s *scenario) rewrite(file string, got []string) {
-	s.archive.Files = slices.DeleteFunc(s.archive.Files, func(f txtar.File) bool { return f.Name == "delivered" })
-	for _, text := range got {
-		s.archive.Files = append(s.archive.Files, txtar.File{Name: "delivered", Data: []byte(text)})
+// rewrite puts what became of the mail into the scenario's file.
+func rewrite(t *testing.T, file string, archive *txtar.Archive, got outcome) {
+	archive.Files = slices.DeleteFunc(archive.Files, func(f txtar.File) bool { return f.Name == "delivered" || f.Name == "held" })
+	for _, text := range got.delivered {
+		archive.Files = append(archive.Files, txtar.File{Name: "delivered", Data: []byte(text)})
 	}
-	if err := os.WriteFile(file, txtar.Format(s.archive), 0o644); err != nil {
-		s.Fatal(err)
+	if len(got.held) > 0 {
+		archive.Files = append(archive.Files, txtar.File{Name: "held", Data: []byte(strings.Join(got.held, "\n") + "\n")})
+	}
+	if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -48,6 +48,7 @@ func (s *session) mail(ctx context.Context, data []byte) error {
 		s.msg.tx.Envelope.Sender = sender
 		v = s.handler.Mail(ctx, s.stage(mail.StageMail))
 	}
+	s.logEnvelope(mail.StageMail, e.Address, v)
 	err = s.answer(mail.StageMail, noReply[mail.StageMail], v)
 	if v.Action >= mail.TempFail && s.replies(mail.StageMail) {
 		s.abort()
@@ -81,6 +82,7 @@ func (s *session) rcpt(ctx context.Context, data []byte) error {
 			s.msg.asked[rcpt.Address] = e.Address
 		}
 	}
+	s.logEnvelope(mail.StageRcpt, e.Address, v)
 	return s.answer(mail.StageRcpt, noReply[mail.StageRcpt], v)
 }
 

@@ -243,6 +243,7 @@ func (s *session) connect(ctx context.Context, data []byte) error {
 		s.sticky = mail.Verdict{Action: mail.TempFail, Reason: "filters were configured after the MTA was told to keep the body"}
 	}
 	v := s.handler.Connect(ctx, s.envelopeless(mail.StageConnect))
+	s.logEnvelope(mail.StageConnect, "", v)
 	return s.answer(mail.StageConnect, milter.OptNoConnReply, v)
 }
 
@@ -281,7 +282,9 @@ func (s *session) helo(ctx context.Context, data []byte) error {
 	if v := s.value("tls_version"); v != "" {
 		s.smtp.TLS = &mail.TLS{Version: v, Cipher: s.value("cipher"), Subject: s.value("cert_subject"), Verified: s.value("verify") == "OK"}
 	}
-	return s.answer(mail.StageHelo, milter.OptNoHeloReply, s.handler.Helo(ctx, s.envelopeless(mail.StageHelo)))
+	v := s.handler.Helo(ctx, s.envelopeless(mail.StageHelo))
+	s.logEnvelope(mail.StageHelo, "", v)
+	return s.answer(mail.StageHelo, milter.OptNoHeloReply, v)
 }
 
 // unknown passes on a command that the MTA doesn't know and refuses anyway. Only

@@ -29,7 +29,12 @@ type MilterPostfix struct {
 	Addr6    string // the same port on ::1; "" where there is no IPv6
 	Chroot   bool   // run smtpd below the queue directory, as Debian does; set before Start
 	Reinject string // host:port of one more smtpd, for loopback alone, that asks no milter; set before Start
+	Doors    []Door // more smtpd, each with a milter and a next hop of its own; set before Start
 }
+
+// Door is a port of a Postfix whose mail one milter is asked about, and all of
+// which goes to one next hop.
+type Door struct{ Addr, Milter, Next string }
 
 // NewMilterPostfix prepares a Postfix in dir that asks the milters given
 // (value of smtpd_milters) and passes mail for example.com on to next. config
@@ -98,7 +103,7 @@ func (p *MilterPostfix) lastCounts() error {
 	return os.WriteFile(name, []byte(out.String()), 0o644)
 }
 
-// changeServices writes into master.cf what Chroot and Reinject want.
+// changeServices writes into master.cf what Chroot, Reinject and Doors want.
 func (p *MilterPostfix) changeServices() error {
 	name := filepath.Join(p.etc, "master.cf")
 	b, err := os.ReadFile(name)
@@ -114,6 +119,9 @@ func (p *MilterPostfix) changeServices() error {
 	if p.Reinject != "" {
 		b = append(b, p.Reinject+" inet n - n - - smtpd\n    -o smtpd_milters=\n"+
 			"    -o smtpd_recipient_restrictions=permit_mynetworks,reject\n    -o mynetworks=127.0.0.0/8\n"...)
+	}
+	for _, d := range p.Doors {
+		b = fmt.Appendf(b, "%s inet n - n - - smtpd\n    -o smtpd_milters=%s\n    -o content_filter=smtp:[127.0.0.1]:%s\n", Port(d.Addr), d.Milter, Port(d.Next))
 	}
 	return os.WriteFile(name, b, 0o644)
 }
