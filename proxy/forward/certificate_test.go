@@ -134,3 +134,10 @@ func writeFile(t testing.TB, name, text string, mode os.FileMode) {
 		t.Fatal(err)
 	}
 }
+
+func chmod(t testing.TB, name string, mode uint32) {
+	t.Helper()
+	if err := os.Chmod(name, os.FileMode(mode)); err != nil {
+		t.Fatal(err)
+	}
+}
