@@ -78,6 +78,9 @@ func (t *table) hops(ctx context.Context, r *route, domain string) (hops []hop, 
 			name = domain
 		}
 		places, why := t.exchange.places(ctx, name)
+		if why != nil && why.reply.Code == nullMX {
+			return hops, why // its owner has said so, whoever delivers
+		}
 		if why != nil && (failed == nil || failed.final) {
 			failed = why // of two, the one that may pass
 		}

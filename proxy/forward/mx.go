@@ -67,6 +67,8 @@ type exchanger struct {
 	self      bool
 }
 
+const nullMX = 556 // RFC 7505 4.1
+
 // places returns the addresses to be tried for a domain, in order, or why there
 // are none: for good, or for now.
 func (e exchange) places(ctx context.Context, domain string) ([]place, *failure) {
@@ -86,7 +88,7 @@ func (e exchange) places(ctx context.Context, domain string) ([]place, *failure)
 		return nil, unknown("the MX records of "+domain, err)
 	case slices.ContainsFunc(records, func(m dns.MX) bool { return m.Host == "" }):
 		if records = slices.DeleteFunc(slices.Clone(records), func(m dns.MX) bool { return m.Host == "" }); len(records) == 0 {
-			return nil, undeliverable(556, "1.10", "the domain %s takes no mail (null MX)", domain) // RFC 7505 3, 4.1
+			return nil, undeliverable(nullMX, "1.10", "the domain %s takes no mail (null MX)", domain) // RFC 7505 3, 4.1
 		}
 	}
 	implicit := len(records) == 0

@@ -68,6 +68,10 @@ func startPeer(t testing.TB, p *peer) *peer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startPeerOn(t, ln, p)
+}
+
+func startPeerOn(t testing.TB, ln net.Listener, p *peer) *peer {
 	p.t, p.ln, p.open = t, ln, make(map[net.Conn]bool)
 	p.wg.Go(p.accept)
 	t.Cleanup(p.stop)
