@@ -311,6 +311,8 @@ func TestParameters(t *testing.T) {
 		{"MAIL FROM:<s@a.example> AUTH=+0", "501 5.5.4"},
 		{"MAIL FROM:<s@a.example> AUTH", "501 5.5.4"},
 		{"MAIL FROM:<s@a.example> SMTPUTF8=1", "501 5.5.4"},
+		{"MAIL FROM:<s@a.example> REQUIRETLS", "530 5.7.10"}, // in clear
+		{"MAIL FROM:<s@a.example> REQUIRETLS=1", "501 5.5.4"},
 		{"MAIL FROM:<s@a.example> X-UNKNOWN=1", "555 5.5.4"},
 		{"MAIL FROM:<s@a.example> NOTIFY=NEVER", "555 5.5.4"},
 		{"MAIL FROM:<s@a.example> =1", "501 5.5.4"},

@@ -136,6 +136,9 @@ func (s *session) extensions() []string {
 	if s.set.tls != nil && s.facts.TLS == nil {
 		ext = append(ext, "STARTTLS")
 	}
+	if s.facts.TLS != nil {
+		ext = append(ext, "REQUIRETLS") // RFC 8689 2: never in clear
+	}
 	return ext
 }
 

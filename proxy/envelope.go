@@ -26,6 +26,10 @@ func (s *session) mail(ctx context.Context, arg string) {
 		s.refuseStage(mail.StageMail, arg, refusal, "")
 		return
 	}
+	if _, ok := sender.Arg("REQUIRETLS"); ok && s.facts.TLS == nil {
+		s.refuseStage(mail.StageMail, sender.String(), mail.Reply{Code: 530, Detail: "7.10", Text: "REQUIRETLS needs STARTTLS first"}, "")
+		return
+	}
 	if err := s.store.Ready(); err != nil {
 		r, _ := spoolFault(err)
 		s.logReject(mail.StageMail, sender.String(), r, err.Error())

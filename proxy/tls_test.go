@@ -100,6 +100,26 @@ func TestStartTLS(t *testing.T) {
 	}
 }
 
+// TestRequireTLSOffered: only over TLS (RFC 8689 2), and it travels on.
+func TestRequireTLSOffered(t *testing.T) {
+	g := startTLS(t)
+	c := g.greeted()
+	if strings.Contains(c.do("EHLO client.example", "250"), "REQUIRETLS") {
+		t.Error("offered in clear")
+	}
+	c.secure(0)
+	if !strings.Contains(c.do("EHLO client.example", "250"), "REQUIRETLS") {
+		t.Error("not offered over TLS")
+	}
+	c.do("MAIL FROM:<s@a.example> REQUIRETLS", "250")
+	c.do("RCPT TO:<u@b.example>", "250")
+	c.do("DATA", "354")
+	c.do(simple+".", "250")
+	if _, ok := g.store.messages()[0].Entry.Envelope.Sender.Arg("REQUIRETLS"); !ok {
+		t.Error("it was forgotten")
+	}
+}
+
 func TestOldTLSRefused(t *testing.T) {
 	g := startTLS(t)
 	c := g.hello()
