@@ -16,12 +16,18 @@ import (
 
 // unpackedSendmail is the root of an unpacked sendmail.
 func unpackedSendmail() (string, error) {
+	return unpacked("sendmail", "usr/libexec/sendmail/sendmail", unpackSendmail)
+}
+
+// unpacked is the root of Debian packages that were unpacked into the user's
+// cache, under name, by unpack. That file shows that they are.
+func unpacked(name, file string, unpack func(dir string) error) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
-	root := filepath.Join(cache, "gatepost", "sendmail")
-	if _, err := os.Stat(filepath.Join(root, "usr/libexec/sendmail/sendmail")); err == nil {
+	root := filepath.Join(cache, "gatepost", name)
+	if _, err := os.Stat(filepath.Join(root, file)); err == nil {
 		return root, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(root), 0o755); err != nil {
@@ -34,7 +40,7 @@ func unpackedSendmail() (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	if err := unpackSendmail(dir); err != nil {
+	if err := unpack(dir); err != nil {
 		return "", err
 	}
 	if err := os.Rename(filepath.Join(dir, "root"), root); err != nil && !errors.Is(err, os.ErrExist) {
@@ -44,16 +50,26 @@ func unpackedSendmail() (string, error) {
 }
 
 func unpackSendmail(dir string) error {
+	if err := unpackPackages(dir, "sendmail-bin", []string{"sendmail-base", "sendmail-cf"}, []string{"libwrap0"}); err != nil {
+		return err
+	}
+	// Set-group-ID it would not look at LD_LIBRARY_PATH.
+	return os.Chmod(filepath.Join(dir, "root/usr/libexec/sendmail/sendmail"), 0o755)
+}
+
+// unpackPackages downloads a package, others, and the libraries that the first
+// depends on, or else these, and unpacks them into dir/root.
+func unpackPackages(dir, first string, others, orElse []string) error {
 	for _, tool := range []string{"apt-get", "apt-cache", "dpkg"} {
 		if _, err := find(tool, "apt dpkg"); err != nil {
 			return err
 		}
 	}
-	packages := []string{"sendmail-bin", "sendmail-base", "sendmail-cf"}
-	if out, err := output(dir, "apt-cache", "depends", "--important", "sendmail-bin"); err == nil {
+	packages := append([]string{first}, others...)
+	if out, err := output(dir, "apt-cache", "depends", "--important", first); err == nil {
 		packages = append(packages, libraries(out)...)
 	} else {
-		packages = append(packages, "libwrap0")
+		packages = append(packages, orElse...)
 	}
 	download := append([]string{"download"}, packages...)
 	if _, err := output(dir, "apt-get", download...); err != nil {
@@ -73,8 +89,7 @@ func unpackSendmail(dir string) error {
 			return err
 		}
 	}
-	// Set-group-ID it would not look at LD_LIBRARY_PATH.
-	return os.Chmod(filepath.Join(dir, "root/usr/libexec/sendmail/sendmail"), 0o755)
+	return nil
 }
 
 // libraries are those that a package depends on, without the C library, which
@@ -83,7 +98,7 @@ func libraries(depends string) []string {
 	var all []string
 	for line := range strings.Lines(depends) {
 		name, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: ")
-		if ok && strings.HasPrefix(name, "lib") && name != "libc6" && !slices.Contains(all, name) {
+		if ok && strings.HasPrefix(name, "lib") && !strings.HasPrefix(name, "libjs-") && name != "libc6" && !slices.Contains(all, name) {
 			all = append(all, name)
 		}
 	}
