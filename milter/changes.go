@@ -128,17 +128,23 @@ func (r *replay) header(e Edit) error {
 		}
 		return nil
 	}
+	found := -1
+	if change {
+		found = r.find(e.Header)
+	}
+	if found >= 0 && r.keeps { // sendmail changes the value only
+		e.Header.Name = r.slots[found].field.Name()
+	}
 	f, err := field(e.Header, r.Exact)
 	if err != nil {
 		return err
 	}
+	if found >= 0 {
+		r.slots[found].field, r.slots[found].changed, r.slots[found].gone = f, true, false
+		return nil
+	}
 	at := len(r.slots)
-	if change {
-		if i := r.find(e.Header); i >= 0 {
-			r.slots[i].field, r.slots[i].changed, r.slots[i].gone = f, true, false
-			return nil
-		}
-	} else if e.Code == byte(milter.ActInsertHeader) {
+	if e.Code == byte(milter.ActInsertHeader) {
 		at = r.place(e.Header.Index)
 	}
 	r.slots = append(r.slots[:at], append([]slot{{at: -1, field: f}}, r.slots[at:]...)...)

@@ -41,52 +41,127 @@ type headerCommand struct {
 // then, again from the bottom up; the MTA counts its own Received, which it
 // never showed us, as the first.
 func headerCommands(h mail.Header, edits []mail.Edit, d dialect) []headerCommand {
-	var out []headerCommand
-	inserts := map[int][]mail.Field{}
-	deleted := map[int]bool{}
-	changes := map[int]*mail.Field{}
-	for _, e := range edits {
-		switch e := e.(type) {
-		case mail.InsertHeader:
-			at := min(max(e.At, 0), len(h))
-			inserts[at] = append(inserts[at], e.Field)
-		case mail.DeleteHeader:
-			changes[e.At], deleted[e.At] = nil, true
-		case mail.ChangeHeader:
-			f := e.Field
-			if !f.Is(h[e.At].Name()) { // the protocol can't change a name
-				changes[e.At], deleted[e.At] = nil, true
-				inserts[e.At] = append(inserts[e.At], f)
-				continue
-			}
-			changes[e.At] = &f
-		}
+	w := newWish(h, edits, d)
+	if d == sendmail {
+		w.outward()
 	}
-	for at, f := range descending(changes) {
+	var out []headerCommand
+	for at, f := range descending(w.changes) {
 		c := headerCommand{code: byte(milter.ActChangeHeader), needs: milter.OptChangeHeader, index: occurrence(h, at), name: h[at].Name()}
 		if f != nil {
-			c.name, c.value = f.Name(), fieldValue(*f) // Postfix takes the name's spelling, too
+			c.name, c.value = f.name, f.value
 		}
 		out = append(out, c)
 	}
-	for at, fields := range descending(inserts) {
-		if at == len(h) {
-			for _, f := range fields { // in order: each goes behind the last
-				out = append(out, headerCommand{code: byte(milter.ActAddHeader), needs: milter.OptAddHeader, name: f.Name(), value: fieldValue(f)})
-			}
-			continue
+	for at, fields := range descending(w.inserts) {
+		c := headerCommand{code: byte(milter.ActInsertHeader), needs: milter.OptAddHeader, index: w.index(at)}
+		if at < len(h) {
+			slices.Reverse(fields) // each pushes the former down
+		} else if d == sendmail {
+			c.index = behindAll // it adds a field above the first of its name
+		} else {
+			c.code = byte(milter.ActAddHeader)
 		}
-		index := uint32(1)
-		for i := range at {
-			if d == sendmail || !deleted[i] {
-				index++
-			}
-		}
-		for _, f := range slices.Backward(fields) { // each pushes the former down
-			out = append(out, headerCommand{code: byte(milter.ActInsertHeader), needs: milter.OptAddHeader, index: index, name: f.Name(), value: fieldValue(f)})
+		for _, f := range fields {
+			c.name, c.value = f.name, f.value
+			out = append(out, c)
 		}
 	}
 	return out
+}
+
+// behindAll is a place behind the last field of any header.
+const behindAll = 1 << 30
+
+// wish is what the header is to become.
+type wish struct {
+	h       mail.Header
+	inserts map[int][]newField // before the field of h at that place
+	changes map[int]*newField  // nil: deleted
+}
+
+// newField is a field in the protocol's terms.
+type newField struct{ name, value string }
+
+func newWish(h mail.Header, edits []mail.Edit, d dialect) *wish {
+	w := &wish{h: h, inserts: map[int][]newField{}, changes: map[int]*newField{}}
+	for _, e := range edits {
+		switch e := e.(type) {
+		case mail.InsertHeader:
+			w.insert(min(max(e.At, 0), len(h)), e.Field)
+		case mail.DeleteHeader:
+			w.changes[e.At] = nil
+		case mail.ChangeHeader:
+			name := e.Field.Name() // Postfix takes its spelling, too
+			if d == sendmail {
+				name = h[e.At].Name()
+			}
+			w.changes[e.At] = &newField{name, fieldValue(e.Field)}
+			if !e.Field.Is(h[e.At].Name()) { // the protocol can't change a name
+				w.changes[e.At] = nil
+				w.insert(e.At, e.Field)
+			}
+		}
+	}
+	return w
+}
+
+func (w *wish) insert(at int, f mail.Field) {
+	w.inserts[at] = append(w.inserts[at], newField{f.Name(), fieldValue(f)})
+}
+
+// index is the place as Postfix counts when all changes are done.
+func (w *wish) index(at int) uint32 {
+	index := uint32(1)
+	for i := range at {
+		if f, changed := w.changes[i]; !changed || f != nil {
+			index++
+		}
+	}
+	return index
+}
+
+// outward leaves insertions at the top and at the end only. sendmail counts the
+// fields of its configuration (H?D?Date, …), too, which stand unseen between
+// its Received and the first field of the message, so that no index is sure to
+// hit a place in the midst. The fields on the shorter side of it are taken out
+// and put in again, as they were.
+func (w *wish) outward() {
+	first, last := len(w.h), 0
+	for at := range w.inserts {
+		if at > 0 && at < len(w.h) {
+			first, last = min(first, at), max(last, at)
+		}
+	}
+	switch end := len(w.h); {
+	case last == 0:
+	case end-first <= last:
+		w.inserts[end] = w.taken(first, end)
+	default:
+		w.inserts[0] = w.taken(0, last)
+	}
+}
+
+// taken takes out the fields of h from one place to another, with what is to be
+// inserted there.
+func (w *wish) taken(from, to int) []newField {
+	var all []newField
+	for at := from; at <= to; at++ {
+		all = append(all, w.inserts[at]...)
+		delete(w.inserts, at)
+		if at == to {
+			break
+		}
+		f, changed := w.changes[at]
+		if !changed {
+			f = &newField{w.h[at].Name(), fieldValue(w.h[at])}
+		}
+		if f != nil {
+			all = append(all, *f)
+		}
+		w.changes[at] = nil
+	}
+	return all
 }
 
 // occurrence is the number of the field at among those of its name, from 1.

@@ -13,7 +13,8 @@ import (
 )
 
 // mtaHeader is what an MTA does with the commands: its own Received, which we
-// never see, stands first; fields that sendmail deletes keep their place.
+// never see, stands first; fields that sendmail deletes keep their place, and
+// those of its configuration have one though they are empty.
 type mtaHeader struct {
 	dialect dialect
 	fields  []mtaField
@@ -29,7 +30,13 @@ func (h *mtaHeader) do(c headerCommand) {
 	text := c.name + ":" + c.value
 	switch c.code {
 	case byte(milter.ActAddHeader):
-		h.fields = append(h.fields, mtaField{text: text, name: c.name})
+		at := len(h.fields)
+		if h.dialect == sendmail { // addheader: above the first of its name
+			if i := slices.IndexFunc(h.fields, func(f mtaField) bool { return strings.EqualFold(f.name, c.name) }); i >= 0 {
+				at = i
+			}
+		}
+		h.fields = slices.Insert(h.fields, at, mtaField{text: text, name: c.name})
 	case byte(milter.ActInsertHeader):
 		at := min(int(c.index), len(h.fields))
 		h.fields = slices.Insert(h.fields, at, mtaField{text: text, name: c.name})
@@ -43,6 +50,8 @@ func (h *mtaHeader) do(c headerCommand) {
 				continue
 			}
 			switch {
+			case c.value != "" && h.dialect == sendmail:
+				h.fields[i].text = f.name + ":" + c.value
 			case c.value != "":
 				h.fields[i].text = text
 			case h.dialect == sendmail:
@@ -73,6 +82,11 @@ func TestHeaderCommandsAgreeWithTheModel(t *testing.T) {
 		name := rapid.SampledFrom([]string{"A", "a", "B", "Received", "X-C"})
 		var h mail.Header
 		mta := &mtaHeader{dialect: d, fields: []mtaField{{text: "own", name: "Received", hidden: true}}}
+		if d == sendmail {
+			for _, name := range []string{"Date", "A", "From"} {
+				mta.fields = append(mta.fields, mtaField{name: name, hidden: true, dead: true})
+			}
+		}
 		for i := range rapid.IntRange(0, 6).Draw(t, "fields") {
 			f := mail.NewField(name.Draw(t, "name"), fmt.Sprint(i))
 			h = append(h, f)

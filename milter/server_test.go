@@ -373,6 +373,16 @@ func TestMessageVerdicts(t *testing.T) {
 			mail.AddRecipient{Recipient: mail.Path{Address: mail.Address{Local: "n", Domain: "x.example"}, Args: []string{"NOTIFY=NEVER"}}},
 		}}, "e<>|,2<n@x.example>|NOTIFY=NEVER|,c"},
 		{"body", mail.Verdict{Edits: []mail.Edit{mail.ReplaceBody{Body: strings.NewReader("new"), Size: 3}}}, "bnew,c"},
+		{"added and taken away again", mail.Verdict{Edits: []mail.Edit{
+			mail.DeleteRecipient{Recipient: mail.Address{Local: "c", Domain: "example.com"}},
+			mail.AddRecipient{Recipient: mail.Path{Address: mail.Address{Local: "n", Domain: "x.example"}}},
+			mail.AddRecipient{Recipient: mail.Path{Address: mail.Address{Local: "c", Domain: "example.com"}}},
+			mail.DeleteRecipient{Recipient: mail.Address{Local: "n", Domain: "x.example"}},
+			mail.DeleteRecipient{Recipient: mail.Address{Local: "nobody", Domain: "x.example"}},
+		}}, "-<c@example.com>|,+<c@example.com>|,c"},
+		{"of several bodies the last", mail.Verdict{Edits: []mail.Edit{
+			mail.ReplaceBody{Body: strings.NewReader("one"), Size: 3}, mail.ChangeSender{}, mail.ReplaceBody{Body: strings.NewReader("two"), Size: 3},
+		}}, "e<>|,btwo,c"},
 		{"empty body", mail.Verdict{Edits: []mail.Edit{mail.ReplaceBody{Body: strings.NewReader(""), Size: 0}}}, "b,c"},
 	}
 	for _, tt := range tests {

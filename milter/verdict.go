@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -112,6 +113,7 @@ func (s *session) edits(edits []mail.Edit) error {
 		}
 	}
 	var body *mail.ReplaceBody
+	var added []mail.Path
 	for _, e := range edits {
 		switch e := e.(type) {
 		case mail.ChangeSender:
@@ -119,14 +121,18 @@ func (s *session) edits(edits []mail.Edit) error {
 				s.out = wire.Envelope{Address: e.Sender.Path(), Args: joined(e.Sender.Args)}.Append(s.out, byte(milter.ActChangeFrom))
 			}
 		case mail.AddRecipient:
-			s.addRecipient(e.Recipient)
+			added = append(added, e.Recipient)
 		case mail.DeleteRecipient:
-			if s.granted(milter.OptRemoveRcpt, "recipient") {
-				s.out = wire.AppendText(s.out, byte(milter.ActDelRcpt), s.msg.asked[e.Recipient])
+			added = slices.DeleteFunc(added, func(p mail.Path) bool { return p.Address == e.Recipient })
+			if as, known := s.msg.asked[e.Recipient]; known && s.granted(milter.OptRemoveRcpt, "recipient") {
+				s.out = wire.AppendText(s.out, byte(milter.ActDelRcpt), as)
 			}
 		case mail.ReplaceBody:
 			body = &e
 		}
+	}
+	for _, p := range added {
+		s.addRecipient(p)
 	}
 	if body == nil {
 		return nil

@@ -140,8 +140,10 @@ func do(h []line, c command, sendmail bool) []line {
 			continue
 		}
 		switch {
+		case c.value != "" && sendmail: // the name keeps its spelling
+			h[i].value, h[i].dead = c.value, false
 		case c.value != "":
-			h[i].name, h[i].value, h[i].dead = c.name, c.value, false
+			h[i].name, h[i].value = c.name, c.value
 		case sendmail:
 			h[i].dead = true
 		default:
