@@ -32,6 +32,7 @@ var mayImport = map[string][]string{
 	"filters/*":            {"internal/mail", "internal/mime", "filters", "internal/dns", "internal/state"},
 	"filters/child":        {"internal/mail", "internal/mime", "filters", "internal/dns", "internal/state", "milter", "milter/wire"},
 	"rules":                {"internal/mail"},
+	"rules/checkrules":     {"internal/mail"},
 	"internal/backscatter": nil,
 	"internal/mailq":       nil,
 	"internal/state":       nil,
