@@ -164,6 +164,7 @@ func DefaultConfig() Config {
 func DefaultRoute() Route {
 	return Route{
 		TLS:            TLSOpportunistic,
+		Identity:       Identity{XClient: XClientNone},
 		MaxConnections: 20,
 		MaxMessages:    100,
 		ConnectTimeout: 30 * time.Second,

@@ -128,7 +128,7 @@ func (s settings) suits(targets []target) error {
 	switch {
 	case len(targets) == 0 || !targets[0].refuse.IsZero():
 	case (s.tls == TLSSTS || s.tls == TLSAuto) && !mx:
-		return fmt.Errorf(`tls: %q asks the policy of a domain for its MX hosts, and this route names its hosts; set tls = "verify" or "dane"`, s.tls)
+		return fmt.Errorf(`tls: %q asks the policy of a domain for its MX hosts, and this route names its hosts; set to = "mx", or tls = "verify"`, s.tls)
 	case (s.tls == TLSVerify || s.tls == TLSDANE) && local:
 		return fmt.Errorf(`tls: %q can't be with a unix socket, which has no name`, s.tls)
 	}
