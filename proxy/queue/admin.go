@@ -58,25 +58,6 @@ func (q *Queue) Release(ctx context.Context, ids ...string) (int, error) {
 	return q.each(ctx, ids, q.release)
 }
 
-// Move puts messages into the slow lane, or back into that of retries. A
-// message keeps its attempts and its age.
-func (q *Queue) Move(ctx context.Context, lane Lane, ids ...string) (int, error) {
-	return q.each(ctx, ids, func(id string) error { return errUnfinished })
-}
-
-// Bounce gives up the recipients that are not delivered yet, and tells the
-// sender by the usual rules.
-func (q *Queue) Bounce(ctx context.Context, ids ...string) (int, error) {
-	return q.each(ctx, ids, func(id string) error { return errUnfinished })
-}
-
-// Expire does what happens when messages get too old.
-func (q *Queue) Expire(ctx context.Context, ids ...string) (int, error) {
-	return q.each(ctx, ids, func(id string) error { return errUnfinished })
-}
-
-var errUnfinished = errors.New("queue: not built yet")
-
 func (q *Queue) each(ctx context.Context, ids []string, do func(id string) error) (done int, err error) {
 	var errs []error
 	for _, id := range ids {
@@ -143,8 +124,7 @@ func (q *Queue) retryNow(m *spool.Message) bool {
 	}
 	it := q.items[m.ID]
 	if it == nil {
-		it = newItem(m.ID)
-		q.items[m.ID] = it
+		it = q.newItem(m.ID, m.Age)
 		it.phase = waiting
 	}
 	if it.phase == waiting {
@@ -215,7 +195,7 @@ func (q *Queue) release(id string) error {
 	if busy {
 		return fmt.Errorf("queue: message %s %w", id, ErrBusy)
 	}
-	m.Progress.State, m.Progress.Reason, m.Attempts, m.Next = spool.Queue, "", 0, q.now()
+	m.Progress.State, m.Progress.Reason, m.Attempts, m.Age, m.Next = spool.Queue, "", 0, 0, q.now()
 	if err := q.saveAs(m); err != nil {
 		return err
 	}
@@ -268,12 +248,11 @@ func (q *Queue) putBack(old *item) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	it := newItem(old.id) // the old one may still stand in the line of a destination
+	it := q.newItem(old.id, q.age(old)) // the old one may still stand in the line of a destination
 	it.phase, it.unsaved = waiting, old.unsaved
 	if old.unsaved {
 		it.msg = old.msg
 		q.loaded++
 	}
-	q.items[it.id] = it
-	q.set(&it.timer, q.elapsed()+q.cfg.FirstRetry)
+	q.set(&it.timer, q.elapsed()+q.config().FirstRetry)
 }

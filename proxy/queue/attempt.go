@@ -38,7 +38,7 @@ func (q *Queue) deliver(ctx context.Context, j job) {
 	it, d := j.item, j.dest
 	if !q.enter(it) {
 		if j.try {
-			q.end(d, silent, mail.Reply{})
+			q.end(j, silent, mail.Reply{})
 		}
 		return
 	}
@@ -50,12 +50,12 @@ func (q *Queue) deliver(ctx context.Context, j job) {
 	switch {
 	case len(p.index) == 0: // answered meanwhile, or the routes changed
 		if j.try {
-			q.end(d, silent, mail.Reply{})
+			q.end(j, silent, mail.Reply{})
 		}
 	case j.try:
 		var v verdict
 		out, v = q.attempt(ctx, d.name, p)
-		q.end(d, v, out[0].Reply)
+		q.end(j, v, out[0].Reply)
 		// A message that was answered follows its own times: it may be the
 		// cause of what it met.
 		if v == unreachable {
@@ -109,7 +109,7 @@ func (q *Queue) attempt(ctx context.Context, dest string, p part) (out []mail.Ou
 		return putOff(p.env, localError), silent
 	}
 	defer content.Close()
-	ctx, cancel := context.WithTimeout(ctx, q.cfg.AttemptTimeout)
+	ctx, cancel := context.WithTimeout(ctx, q.config().AttemptTimeout)
 	defer cancel()
 	began := time.Now()
 	out = q.deliverer.Deliver(ctx, dest, p.msg.Facts(), p.env, content)
@@ -149,10 +149,10 @@ func (q *Queue) suspension(d *destination) mail.Reply {
 	return mail.Reply{Code: 451, Detail: "4.1", Text: "delivery suspended, waiting for " + d.name + " to return: " + d.reply.String()}
 }
 
-func (q *Queue) end(d *destination, v verdict, reply mail.Reply) {
+func (q *Queue) end(j job, v verdict, reply mail.Reply) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.ended(d, v, reply)
+	q.ended(j, v, reply)
 }
 
 // stick remembers which destination the message has to wait for.

@@ -58,11 +58,12 @@ func benchmark(b *testing.B, domains int) {
 			b.Fatal(err)
 		}
 	}
+	q.workers.want, q.workers.have = r.cfg.MaxDeliveries, r.cfg.MaxDeliveries
 	q.state = running // without reading the spool: each message is announced
 	var workers sync.WaitGroup
 	b.ReportAllocs()
 	b.ResetTimer()
-	for range q.cfg.MaxDeliveries {
+	for range r.cfg.MaxDeliveries {
 		workers.Go(func() { q.work(b.Context()) })
 	}
 	for _, id := range ids {

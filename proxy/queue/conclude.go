@@ -44,6 +44,9 @@ func (q *Queue) leave(it *item, w wish, wait time.Duration, done bool) bool {
 		q.forgetLocked(it)
 		return true
 	}
+	if !w.ends() {
+		it.wish = wishNone
+	}
 	q.unload(it)
 	it.hands--
 	it.phase = waiting
@@ -52,7 +55,7 @@ func (q *Queue) leave(it *item, w wish, wait time.Duration, done bool) bool {
 	case stuck.mode == paused || stuck.mode == probed:
 		q.waitFor(it, stuck)
 	default: // it came back while we wrote this down, or needs somebody to probe it
-		wait = min(wait, q.cfg.FirstPause)
+		wait = min(wait, q.config().FirstPause)
 	}
 	it.stuck = nil
 	q.set(&it.timer, q.elapsed()+wait)
@@ -62,15 +65,15 @@ func (q *Queue) leave(it *item, w wish, wait time.Duration, done bool) bool {
 // settle does what follows from the results. It returns how long to wait for
 // the next attempt, or done.
 func (q *Queue) settle(ctx context.Context, it *item, w wish, why string) (wait time.Duration, done bool) {
-	m := it.msg
-	if w == wishDelete {
+	m, t, age := it.msg, q.termsOf(it.msg), q.age(it)
+	m.Age = age
+	switch {
+	case w == wishDelete:
 		return q.finish(it, "deleted")
-	}
-	if w != wishHold && !complete(m) {
-		if maxAge := q.maxAge(m); expired(q.cfg, maxAge, q.now().Sub(m.Received), m.Attempts) {
-			q.expire(m)
-			it.unsaved = true
-		}
+	case w == wishBounce:
+		q.giveUp(it, bounced)
+	case w == wishExpire, w != wishHold && !complete(m) && expired(t.maxAge, age, m.Attempts):
+		q.giveUp(it, tooOld)
 	}
 	if m.Origin == spool.FromJournal && takeBack(m) {
 		w, why = wishHold, copyReason
@@ -78,7 +81,7 @@ func (q *Queue) settle(ctx context.Context, it *item, w wish, why string) (wait 
 	if complete(m) {
 		if err := q.notify(ctx, it); err != nil {
 			q.log.Error("notification not recorded", "id", it.id, "error", err)
-			return q.retryAfter(m), false
+			return q.retryAfter(m, t, age), false
 		}
 		return q.finish(it, "done")
 	}
@@ -89,13 +92,14 @@ func (q *Queue) settle(ctx context.Context, it *item, w wish, why string) (wait 
 		m.Progress.State, m.Progress.Reason = spool.Hold, why
 		if err := q.save(it); err != nil {
 			q.log.Error("hold not recorded", "id", it.id, "error", err)
-			return q.retryAfter(m), false
+			return q.retryAfter(m, t, age), false
 		}
 		q.log.Info("held", "id", it.id, "reason", why)
 		return 0, true
 	}
 	q.warn(ctx, it)
-	wait = q.retryAfter(m)
+	q.shift(m, w, t, age)
+	wait = q.retryAfter(m, t, age)
 	m.Next = q.now().Add(wait)
 	if ctx.Err() != nil { // broken off at shutdown, which is not the message's fault
 		m.Next = q.now()
@@ -106,37 +110,63 @@ func (q *Queue) settle(ctx context.Context, it *item, w wish, why string) (wait 
 	return wait, false
 }
 
+// shift puts the message into the lane where it belongs by its age, or where an
+// admin wants it. It is recorded with the attempt.
+func (q *Queue) shift(m *spool.Message, w wish, t terms, age time.Duration) {
+	state, why := m.Progress.State, "age"
+	switch {
+	case w == wishRetry:
+		state, why = spool.Queue, "moved"
+	case w == wishSlow:
+		state, why = spool.Slow, "moved"
+	case t.slowNow(age):
+		state = spool.Slow
+	}
+	if state == m.Progress.State {
+		return
+	}
+	if err := q.step(stepMove); err != nil {
+		q.log.Error("not moved", "id", m.ID, "error", err)
+		return
+	}
+	m.Progress.State = state
+	q.log.Info("moved", "id", m.ID, "lane", LaneOf(m), "reason", why)
+}
+
 // finish removes the message from the spool. Where that can't be recorded, the
 // item stays and knows that only this is left to do.
 func (q *Queue) finish(it *item, why string) (wait time.Duration, done bool) {
 	if err := q.remove(it.id); err != nil {
 		q.log.Error("removal not recorded", "id", it.id, "error", err)
 		it.unsaved = true
-		return q.retryAfter(it.msg), false
+		return q.retryAfter(it.msg, q.termsOf(it.msg), q.age(it)), false
 	}
 	q.log.Info("removed", "id", it.id, "reason", why)
 	return 0, true
 }
 
-func (q *Queue) maxAge(m *spool.Message) time.Duration {
-	if m.Origin == spool.FromDSN {
-		return q.cfg.BounceMaxAge
-	}
-	return q.cfg.MaxAge
-}
+func (q *Queue) maxAge(m *spool.Message) time.Duration { return q.termsOf(m).maxAge }
 
 // retryAfter is the time to the next attempt. The last one comes when the
 // message has just become too old, not much after that.
-func (q *Queue) retryAfter(m *spool.Message) time.Duration {
-	wait := jitter(backoff(q.cfg.FirstRetry, q.cfg.MaxRetry, m.Attempts))
-	if left := q.maxAge(m) - q.now().Sub(m.Received); left > 0 {
+func (q *Queue) retryAfter(m *spool.Message, t terms, age time.Duration) time.Duration {
+	wait := t.wait(m.Progress.State, m.Attempts)
+	if left := t.maxAge - age; left > 0 {
 		wait = min(wait, left+time.Second)
 	}
 	return wait
 }
 
-// expire gives up what is still put off.
-func (q *Queue) expire(m *spool.Message) {
+// Why a recipient is given up who was only put off.
+var (
+	tooOld  = mail.Reply{Code: 451, Detail: "4.7", Text: "delivery time expired"}
+	bounced = mail.Reply{Code: 554, Detail: "0.0", Text: "returned by the postmaster"}
+)
+
+// giveUp fails what is still put off; it.work is held.
+func (q *Queue) giveUp(it *item, why mail.Reply) {
+	m := it.msg
+	it.unsaved = true
 	for i := range m.Recipients {
 		r := &m.Recipients[i]
 		if r.Status != mail.Deferred {
@@ -146,8 +176,8 @@ func (q *Queue) expire(m *spool.Message) {
 		if !r.Reply.IsZero() {
 			last = r.Reply.String()
 		}
-		r.Status = mail.Failed
-		r.Reply = mail.Reply{Code: 451, Detail: "4.7", Text: "delivery time expired; last answer: " + truncate(last, longestReply)}
+		r.Status, r.Reply = mail.Failed, why
+		r.Reply.Text += "; last answer: " + truncate(last, longestReply)
 		q.log.Info("delivery", "id", m.ID, "to", m.Envelope.Recipients[i].String(), "relay", "none",
 			"delay", max(q.now().Sub(m.Received), 0), "dsn", statusCode(*r), "status", r.Status.String(), "reply", r.Reply.String())
 	}

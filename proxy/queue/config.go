@@ -21,10 +21,21 @@ type Config struct {
 	// BounceMaxAge is the same for our own notifications, which are dropped
 	// then. Default 24h.
 	BounceMaxAge time.Duration `toml:"bounce_max_age"`
+	// SlowAfter is the age at which a message that was tried moves to the slow
+	// lane, where it is never in the way of others. Default 24h.
+	SlowAfter time.Duration `toml:"slow_after"`
+	// BounceSlowAfter is the same for our own notifications: most of those that
+	// wait are answers to forged senders. Default 4h.
+	BounceSlowAfter time.Duration `toml:"bounce_slow_after"`
+	// SlowRetry is the time between two attempts in the slow lane. Default 4h.
+	SlowRetry time.Duration `toml:"slow_retry"`
 	// MaxDeliveries is how many deliveries run at a time. Default 100.
 	MaxDeliveries int `toml:"max_deliveries"`
-	// MaxPerDestination is how many of them go to one destination. Default 20.
+	// MaxPerDestination is how many of them go to one destination; no
+	// destination gets more than half of those that are free. Default 20.
 	MaxPerDestination int `toml:"max_per_destination"`
+	// SlowMaxDeliveries is how many of them are of the slow lane. Default 10.
+	SlowMaxDeliveries int `toml:"slow_max_deliveries"`
 	// FirstPause is how long a destination that can't be reached is left
 	// alone; then one message probes it. It doubles from probe to probe.
 	// Default 15s.
@@ -49,6 +60,11 @@ type Config struct {
 	// and others only where they asked with NOTIFY=DELAY. 0 means never.
 	// Default 4h.
 	DelayWarning time.Duration `toml:"delay_warning"`
+	// UnscannedMaxAge is how long a message waits for a filter that is to
+	// judge it (on_error = "hold"). Then a sender of ours (authenticated, or
+	// from relay.networks) is told; what strangers sent stays held. Default
+	// 120h (5 days).
+	UnscannedMaxAge time.Duration `toml:"unscanned_max_age"`
 	// Groups are the settings of the groups of routes, by their names:
 	// [queue.group.remote].
 	Groups map[string]Group `toml:"group"`
@@ -61,8 +77,12 @@ func DefaultConfig() Config {
 		MaxRetry:          time.Hour,
 		MaxAge:            5 * 24 * time.Hour,
 		BounceMaxAge:      24 * time.Hour,
+		SlowAfter:         24 * time.Hour,
+		BounceSlowAfter:   4 * time.Hour,
+		SlowRetry:         4 * time.Hour,
 		MaxDeliveries:     100,
 		MaxPerDestination: 20,
+		SlowMaxDeliveries: 10,
 		FirstPause:        15 * time.Second,
 		MaxPause:          5 * time.Minute,
 		AttemptTimeout:    time.Hour,
@@ -70,6 +90,7 @@ func DefaultConfig() Config {
 		DSNFullSize:       50_000,
 		DSNMaxScore:       5,
 		DelayWarning:      4 * time.Hour,
+		UnscannedMaxAge:   5 * 24 * time.Hour,
 	}
 }
 
@@ -81,29 +102,29 @@ const (
 	mostWorkers  = 10_000
 )
 
+// between adds an error where d is outside its bounds.
+func between(errs []error, key string, d, low, high time.Duration) []error {
+	if d < low || d > high {
+		return append(errs, fmt.Errorf("%s: %v is not between %v and %v", key, d, low, high))
+	}
+	return errs
+}
+
 // Validate names every value that makes no sense.
 func (c Config) Validate() error {
-	var errs []error
-	between := func(key string, d, low, high time.Duration) {
-		if d < low || d > high {
-			errs = append(errs, fmt.Errorf("%s: %v is not between %v and %v", key, d, low, high))
-		}
-	}
-	between("first_retry", c.FirstRetry, shortestWait, longestWait)
-	between("max_retry", c.MaxRetry, c.FirstRetry, longestWait)
-	between("max_age", c.MaxAge, 0, longestAge)
-	between("bounce_max_age", c.BounceMaxAge, 0, longestAge)
-	between("first_pause", c.FirstPause, shortestWait, longestWait)
-	between("max_pause", c.MaxPause, c.FirstPause, longestWait)
-	between("attempt_timeout", c.AttemptTimeout, time.Second, longestWait)
-	between("grace", c.Grace, 0, time.Hour)
+	errs := c.validateSchedule()
+	errs = between(errs, "first_pause", c.FirstPause, shortestWait, longestWait)
+	errs = between(errs, "max_pause", c.MaxPause, c.FirstPause, longestWait)
+	errs = between(errs, "attempt_timeout", c.AttemptTimeout, time.Second, longestWait)
+	errs = between(errs, "grace", c.Grace, 0, time.Hour)
+	errs = between(errs, "delay_warning", c.DelayWarning, 0, longestAge)
+	errs = between(errs, "unscanned_max_age", c.UnscannedMaxAge, time.Second, longestAge)
 	if c.MaxDeliveries < 1 || c.MaxDeliveries > mostWorkers {
 		errs = append(errs, fmt.Errorf("max_deliveries: %d is not between 1 and %d", c.MaxDeliveries, mostWorkers))
 	}
-	if c.MaxPerDestination < 1 {
-		errs = append(errs, fmt.Errorf("max_per_destination: %d is less than 1", c.MaxPerDestination))
+	if c.SlowMaxDeliveries < 1 {
+		errs = append(errs, fmt.Errorf("slow_max_deliveries: %d is less than 1", c.SlowMaxDeliveries))
 	}
-	between("delay_warning", c.DelayWarning, 0, longestAge)
 	if c.DSNCopyTo != "" {
 		if _, ok := c.copyTo(); !ok {
 			errs = append(errs, fmt.Errorf("dsn_copy_to: %q is no address", c.DSNCopyTo))
@@ -112,7 +133,22 @@ func (c Config) Validate() error {
 	if c.DSNFullSize < 0 {
 		errs = append(errs, fmt.Errorf("dsn_full_size: %d is negative", c.DSNFullSize))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.validateGroups())...)
+}
+
+// validateSchedule checks what a group may have of its own.
+func (c Config) validateSchedule() (errs []error) {
+	errs = between(errs, "first_retry", c.FirstRetry, shortestWait, longestWait)
+	errs = between(errs, "max_retry", c.MaxRetry, c.FirstRetry, longestWait)
+	errs = between(errs, "slow_retry", c.SlowRetry, shortestWait, longestWait)
+	errs = between(errs, "max_age", c.MaxAge, 0, longestAge)
+	errs = between(errs, "bounce_max_age", c.BounceMaxAge, 0, longestAge)
+	errs = between(errs, "slow_after", c.SlowAfter, shortestWait, longestAge)
+	errs = between(errs, "bounce_slow_after", c.BounceSlowAfter, shortestWait, longestAge)
+	if c.MaxPerDestination < 1 {
+		errs = append(errs, fmt.Errorf("max_per_destination: %d is less than 1", c.MaxPerDestination))
+	}
+	return errs
 }
 
 // copyTo is DSNCopyTo, where there is one.

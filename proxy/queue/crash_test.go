@@ -80,6 +80,8 @@ func (b *booked) Deliver(_ context.Context, dest string, facts mail.Facts, env m
 	case dest == "defer.example" && !b.put[id]:
 		b.put[id] = true
 		return deferAll(context.Background(), s)
+	case dest == "stuck.example":
+		return deferAll(context.Background(), s)
 	}
 	if dest == "sender.example" {
 		id = "bounce-of-" + reportedID.FindStringSubmatch(text.String())[1]
@@ -109,8 +111,8 @@ func killer(step string, n int) func(string) error {
 	}
 }
 
-// crashChild accepts so many messages, releases what is held, and ends when the
-// spool is empty.
+// crashChild accepts so many messages, releases what is held, ends what is
+// stuck, and ends when the spool is empty.
 func crashChild(arg []string) error {
 	dir, step := arg[0], arg[3]
 	messages, _ := strconv.Atoi(arg[1])
@@ -126,7 +128,7 @@ func crashChild(arg []string) error {
 	}
 	book := ledger{f}
 	cfg := DefaultConfig()
-	cfg.FirstRetry, cfg.MaxRetry, cfg.MaxDeliveries = 10*time.Millisecond, 20*time.Millisecond, workers
+	cfg.FirstRetry, cfg.MaxRetry, cfg.SlowRetry, cfg.MaxDeliveries = 10*time.Millisecond, 20*time.Millisecond, 10*time.Millisecond, workers
 	q, err := New(cfg, Deps{
 		Spool: sp, Deliverer: &booked{ledger: book, put: make(map[string]bool)}, Log: slog.New(slog.DiscardHandler),
 		Hostname: "mx1.example.com", Failpoint: killer(step, hit),
@@ -155,7 +157,7 @@ func crashChild(arg []string) error {
 
 func crashAccept(sp *spool.Spool, q *Queue, book ledger, i int) error {
 	id := mail.NewID(time.Now())
-	kinds := [][]string{{"ok.example"}, {"refuse.example"}, {"defer.example"}, {"ok.example", "refuse.example", "defer.example"}, {"ok.example"}}
+	kinds := [][]string{{"ok.example"}, {"refuse.example"}, {"defer.example"}, {"ok.example", "refuse.example", "defer.example"}, {"ok.example"}, {"stuck.example"}}
 	e := spool.Entry{ID: id, Group: id, Received: time.Now(), Origin: spool.FromSMTP, State: spool.Queue, Header: []byte("Subject: x\r\n")}
 	if i%len(kinds) == 4 {
 		e.State, e.Reason = spool.Hold, "to be released"
@@ -183,10 +185,7 @@ func crashDrain(ctx context.Context, sp *spool.Spool, q *Queue) error {
 		n := 0
 		for m := range sp.All() {
 			n++
-			if m.Progress.State != spool.Hold {
-				continue
-			}
-			if _, err := q.Release(ctx, m.ID); err != nil && !errors.Is(err, ErrBusy) {
+			if err := crashAdmin(ctx, q, m); err != nil && !errors.Is(err, ErrBusy) && !errors.Is(err, spool.ErrNotFound) {
 				return err
 			}
 		}
@@ -195,6 +194,23 @@ func crashDrain(ctx context.Context, sp *spool.Spool, q *Queue) error {
 		}
 	}
 	return errors.New("the spool did not drain")
+}
+
+// crashAdmin releases what is held. What is stuck goes to the slow lane, back
+// again, and is given up.
+func crashAdmin(ctx context.Context, q *Queue, m *spool.Message) (err error) {
+	switch {
+	case m.Progress.State == spool.Hold:
+		_, err = q.Release(ctx, m.ID)
+	case m.Envelope.Recipients[0].Domain != "stuck.example" || m.Attempts == 0:
+	case m.Progress.State == spool.Slow:
+		_, err = q.Move(ctx, Retry, m.ID)
+	case m.Attempts%2 == 0:
+		_, err = q.Move(ctx, Slow, m.ID)
+	case m.Attempts > 4:
+		_, err = q.Bounce(ctx, m.ID)
+	}
+	return err
 }
 
 // child starts a life of the process. It returns whether it was killed.
@@ -255,7 +271,7 @@ func audit(t *testing.T, dir string, duplicates int) {
 	extra := 0
 	for key := range accepted {
 		id, rcpt, _ := strings.Cut(key, " ")
-		if strings.HasSuffix(rcpt, "@refuse.example") {
+		if strings.HasSuffix(rcpt, "@refuse.example") || strings.HasSuffix(rcpt, "@stuck.example") {
 			key = "bounce-of-" + id + " alice@sender.example"
 			if n := len(bounces["bounce-of-"+id]); n > 1 {
 				t.Errorf("%d notifications about %s", n, id)
@@ -280,7 +296,7 @@ func TestKilledAtEachStep(t *testing.T) {
 	for _, step := range Steps() {
 		t.Run(step, func(t *testing.T) {
 			dir := t.TempDir()
-			if !child(t, dir, 15, 1, step, 3, 0) {
+			if !child(t, dir, 18, 1, step, 3, 0) {
 				t.Errorf("the process did not come to %s three times", step)
 			}
 			kills := 1

@@ -7,16 +7,22 @@ import (
 	"gatepost/internal/mail"
 )
 
-// destination is one next hop, or group of them: the line of messages before it
-// and how it has been of late. All under q.mu.
+// destination is one next hop, or several that stand for each other: the
+// messages before it, a line for each lane, and how it has been of late. All
+// under q.mu.
 type destination struct {
 	timer // of paused and probing
 
 	name   string
-	line   fifo[*item]
-	active int  // deliveries on their way
-	window int  // how many there may be
-	listed bool // in q.lines
+	group  *group
+	line   [lines]fifo[*item]
+	turn   uint          // takes turns between lines
+	active int           // deliveries on their way
+	slow   int           // of those, from the slow lane
+	window int           // how many there may be
+	moved  time.Duration // when a delivery ended, or the first of those on their way began
+	proven bool          // it answered
+	listed [tracks]bool  // in the lines of its group
 
 	mode     mode
 	failures int        // to reach it, in a row
@@ -41,43 +47,45 @@ const firstWindow = 5
 func (q *Queue) destination(name string) *destination {
 	d := q.dests[name]
 	if d == nil {
-		d = &destination{name: name, window: min(firstWindow, q.cfg.MaxPerDestination)}
+		d = &destination{name: name, group: q.groupOf(name), window: firstWindow}
 		d.timer = timer{place: -1, dest: d}
 		q.dests[name] = d
 	}
 	return d
 }
 
-// list puts d among those that a worker may take from, where it has work; q.mu
-// is held.
-func (q *Queue) list(d *destination) {
-	if d.listed || !d.hasWork() {
-		return
-	}
-	d.listed = true
-	q.lines.push(d)
-	q.ready.Signal()
-}
-
-// hasWork tells whether take may be called. Where nothing goes there is work,
-// too: to put off those who come.
-func (d *destination) hasWork() bool {
-	return d.line.len() > 0 && (d.mode != open || d.active < d.window)
-}
-
-// take removes the first message from the line. try tells whether it may be
-// delivered; q.mu is held.
-func (q *Queue) take(d *destination) (it *item, try bool) {
-	it = d.line.pop()
-	switch d.mode {
-	case paused, probed:
-		return it, false
-	case probing:
+// take removes the message from the line of d whose turn it is; q.mu is held.
+func (q *Queue) take(d *destination, t track) job {
+	j := job{item: d.pop(t), dest: d, group: d.group, track: t, try: t != putOffTrack}
+	if t == troubledTrack && d.mode == probing {
 		d.mode = probed
 		q.unset(&d.timer)
 	}
-	d.active++
-	return it, true
+	if j.try {
+		q.started(d, t)
+	}
+	q.list(d)
+	return j
+}
+
+// pop prefers what is fresh, but every fourth time lets in one that was tried
+// before. The slow lane has a track of its own, but for probes and pauses.
+func (d *destination) pop(t track) *item {
+	fresh, retry := &d.line[freshLine], &d.line[retryLine]
+	d.turn++
+	switch {
+	case t == slowTrack || fresh.len()+retry.len() == 0:
+		return d.line[slowLine].pop()
+	case retry.len() > 0 && (fresh.len() == 0 || d.turn%4 == 0):
+		return retry.pop()
+	}
+	return fresh.pop()
+}
+
+// idle reports whether nobody waits for d or is on the way there.
+func (d *destination) idle() bool {
+	return d.line[freshLine].len()+d.line[retryLine].len()+d.line[slowLine].len()+d.active+len(d.waits) == 0 &&
+		d.place < 0 && d.listed == [tracks]bool{}
 }
 
 // verdict is what an attempt says of the destination, not of the message.
@@ -90,9 +98,6 @@ const (
 	refusing                   // "421 not available", or a hang
 	unreachable                // no connection
 )
-
-// hang is after what time an attempt that came to nothing counts as one.
-const hang = time.Minute
 
 // judge tells what the outcomes of one attempt say of the destination.
 func judge(out []mail.Outcome, took time.Duration) verdict {
@@ -121,23 +126,24 @@ func judge(out []mail.Outcome, took time.Duration) verdict {
 }
 
 // ended records what an attempt said of the destination; q.mu is held.
-func (q *Queue) ended(d *destination, v verdict, reply mail.Reply) {
-	d.active--
+func (q *Queue) ended(j job, v verdict, reply mail.Reply) {
+	d := j.dest
+	q.over(j)
 	switch v {
 	case useful:
-		d.window = min(d.window+1, q.cfg.MaxPerDestination)
+		d.proven = true
+		d.window = min(d.window+1, d.group.window)
 		q.reopen(d)
-		for it := range d.waits {
-			q.line(it)
-		}
+		q.callBack(d)
 	case busy:
+		d.proven = true
 		// Those who wait keep their own times: they would be put off, too.
 		d.window = max(d.window-1, 1)
 		q.reopen(d)
 	case refusing, unreachable:
 		reply.Text = truncate(reply.Text, longestReply/2)
 		d.reply = reply
-		d.window = min(firstWindow, q.cfg.MaxPerDestination)
+		d.window, d.proven = firstWindow, false
 		// Of several attempts that fail together only the first one counts.
 		if d.mode == open || d.mode == probed {
 			d.failures++
@@ -149,7 +155,24 @@ func (q *Queue) ended(d *destination, v verdict, reply mail.Reply) {
 		}
 	}
 	q.list(d)
+	q.recall()
 	q.drop(d)
+}
+
+// comeback is how many of those who wait for a destination are called when one
+// of them had an answer: each calls so many more, and the lock is held for
+// none of them long.
+const comeback = 100
+
+// callBack makes some of those who wait for d due; q.mu is held.
+func (q *Queue) callBack(d *destination) {
+	n := 0
+	for it := range d.waits {
+		q.line(it)
+		if n++; n == comeback {
+			return
+		}
+	}
 }
 
 // reopen lets messages go to d; q.mu is held.
@@ -160,7 +183,7 @@ func (q *Queue) reopen(d *destination) {
 
 func (q *Queue) pause(d *destination) {
 	d.mode = paused
-	q.set(&d.timer, q.elapsed()+jitter(backoff(q.cfg.FirstPause, q.cfg.MaxPause, d.failures)))
+	q.set(&d.timer, q.elapsed()+jitter(backoff(q.config().FirstPause, q.config().MaxPause, d.failures)))
 }
 
 // probe ends a pause: one of those who wait for d may try; q.mu is held.
@@ -168,7 +191,7 @@ func (q *Queue) probe(d *destination) {
 	d.mode = probing
 	for it := range d.waits { // any one will do, and the map's order spreads it
 		q.line(it)
-		q.set(&d.timer, q.elapsed()+q.cfg.FirstPause) // it may be deleted on its way
+		q.set(&d.timer, q.elapsed()+q.config().FirstPause) // it may be deleted on its way
 		return
 	}
 	q.drop(d)
@@ -180,7 +203,7 @@ const fewDestinations = 1000
 // drop forgets a destination with nothing to do, where there are many; q.mu is
 // held.
 func (q *Queue) drop(d *destination) {
-	if len(q.dests) > fewDestinations && d.line.len() == 0 && d.active == 0 && !d.listed && d.place < 0 && len(d.waits) == 0 {
+	if len(q.dests) > fewDestinations && d.idle() {
 		delete(q.dests, d.name)
 	}
 }

@@ -52,7 +52,7 @@ func TestLimits(t *testing.T) {
 		total, each, want int
 	}{
 		{"per destination", 100, 20, 20},
-		{"in total", 7, 20, 7},
+		{"half of what is free", 7, 20, 4},
 		{"one at a time", 100, 1, 1},
 	}
 	for _, tt := range tests {

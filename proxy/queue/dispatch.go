@@ -12,45 +12,60 @@ import (
 // job is one piece of work for a worker: to group a message by destination, or
 // to deliver its part for one of them.
 type job struct {
-	item *item
-	dest *destination // nil: to be grouped
-	try  bool         // false: the destination is paused; put off without an attempt
+	item  *item
+	dest  *destination // nil: to be grouped
+	try   bool         // false: the destination is paused; put off without an attempt
+	track track        // of a try
+	group *group       // that the destination was of
 }
 
-// next waits for work. ok is false when the queue is stopping.
+// next waits for work. ok is false when the worker is no longer needed.
 //
-// Grouping comes first: it is quick, and without it a message for an idle
-// destination would wait behind those for a busy one.
+// To group what came just now comes first: it is quick, and without it a message
+// for an idle destination would wait behind those for a busy one. Of the rest,
+// three deliveries go before one piece of the work that a full queue makes:
+// grouping what was tried before, and putting off those whose destination is
+// paused.
 func (q *Queue) next() (j job, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.state == running {
-		if q.fresh.len()+q.due.len() > 0 {
-			return job{item: q.nextInLine()}, true
+	for q.state == running && q.workers.have <= q.workers.want {
+		if q.fresh.len() > 0 {
+			return job{item: q.fresh.pop()}, true
 		}
-		for q.lines.len() > 0 {
-			d := q.lines.pop()
-			d.listed = false
-			if !d.hasWork() {
-				continue // its window shrank
+		q.round++
+		if q.round%4 == 0 {
+			if j, ok := q.chore(); ok {
+				return j, true
 			}
-			it, try := q.take(d)
-			q.list(d)
-			return job{item: it, dest: d, try: try}, true
+		}
+		if j, ok := q.delivery(); ok {
+			return j, true
+		}
+		if j, ok := q.chore(); ok {
+			return j, true
 		}
 		q.ready.Wait()
 	}
+	q.workers.have--
 	return job{}, false
 }
 
-// nextInLine prefers what came just now, but every fourth time lets in one that
-// was tried before; q.mu is held.
-func (q *Queue) nextInLine() *item {
-	q.turn++
-	if q.due.len() > 0 && (q.fresh.len() == 0 || q.turn%4 == 0) {
-		return q.due.pop()
+// delivery finds one to make; q.mu is held. The slow lane comes last, but some
+// time.
+func (q *Queue) delivery() (job, bool) {
+	if q.round%16 == 1 && q.held[slowTrack] == 0 {
+		return q.pick(slowTrack, goodTrack, newTrack, troubledTrack)
 	}
-	return q.fresh.pop()
+	return q.pick(goodTrack, newTrack, troubledTrack, slowTrack)
+}
+
+// chore finds work of a full queue; q.mu is held.
+func (q *Queue) chore() (job, bool) {
+	if q.due.len() > 0 {
+		return job{item: q.due.pop()}, true
+	}
+	return q.pick(putOffTrack)
 }
 
 // enter tells whether a worker may work on it; then it must leave again.
@@ -83,7 +98,7 @@ func (q *Queue) group(ctx context.Context, it *item) {
 	}
 	names := q.destinations(it, m)
 	q.mu.Lock()
-	if len(names) == 0 || it.wish != wishNone {
+	if len(names) == 0 || it.wish.ends() {
 		q.mu.Unlock()
 		q.conclude(ctx, it)
 		return
@@ -91,9 +106,10 @@ func (q *Queue) group(ctx context.Context, it *item) {
 	defer q.mu.Unlock()
 	it.hands--
 	it.jobs = len(names)
+	l := lineOf(m)
 	for _, name := range names {
 		d := q.destination(name)
-		d.line.push(it)
+		d.line[l].push(it)
 		q.list(d)
 	}
 	if q.loaded > q.keep {
@@ -140,7 +156,7 @@ func (q *Queue) unreadable(it *item, err error) {
 	defer q.mu.Unlock()
 	it.hands--
 	it.phase, it.stuck = waiting, nil
-	q.set(&it.timer, q.elapsed()+q.cfg.MaxRetry)
+	q.set(&it.timer, q.elapsed()+q.config().MaxRetry)
 }
 
 // forget drops an item with nothing left to do; it.work is held, by a worker.

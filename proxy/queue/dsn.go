@@ -64,8 +64,8 @@ func (q *Queue) notify(ctx context.Context, it *item) error {
 // warn tells the sender, once, that a message is late and still tried. it.work
 // is held; what it notes is saved with the attempt.
 func (q *Queue) warn(ctx context.Context, it *item) {
-	m, after := it.msg, q.cfg.DelayWarning
-	if m.Warned || after == 0 || q.now().Sub(m.Received) < after {
+	m, after := it.msg, q.config().DelayWarning
+	if m.Warned || after == 0 || q.age(it) < after {
 		return
 	}
 	m.Warned = true
@@ -174,7 +174,7 @@ func (q *Queue) silence(m *spool.Message) (result, why string) {
 		return "null_sender", "null sender"
 	case m.Silent != "":
 		return "policy", m.Silent + ": its sender is most likely forged"
-	case q.cfg.DSNMaxScore > 0 && m.Score >= q.cfg.DSNMaxScore:
+	case q.config().DSNMaxScore > 0 && m.Score >= q.config().DSNMaxScore:
 		return "spam", "spam: its sender is most likely forged"
 	}
 	return "", ""
@@ -186,7 +186,7 @@ func (q *Queue) silence(m *spool.Message) (result, why string) {
 func (q *Queue) sendReport(ctx context.Context, m *spool.Message, n notice) (id string, err error) {
 	now := q.now()
 	id = mail.NewID(now)
-	r := report{id: id, hostname: q.hostname, now: now, msg: m, notice: n, fullSize: q.cfg.DSNFullSize}
+	r := report{id: id, hostname: q.hostname, now: now, msg: m, notice: n, fullSize: q.config().DSNFullSize}
 	if n.kind() == kindDelay {
 		r.until = m.Received.Add(q.maxAge(m))
 	}
@@ -203,7 +203,7 @@ func (q *Queue) sendReport(ctx context.Context, m *spool.Message, n notice) (id 
 		return "", fmt.Errorf("queue: writing notification for %s: %w", m.ID, err)
 	}
 	entries := []spool.Entry{q.reportEntry(id, &r, r.envelope(), r.header())}
-	if to, ok := q.cfg.copyTo(); ok && n.kind() == kindFailure {
+	if to, ok := q.config().copyTo(); ok && n.kind() == kindFailure {
 		id := mail.NewID(now)
 		entries = append(entries, q.reportEntry(id, &r, r.envelopeTo(to), r.copyHeader(id, to)))
 	}

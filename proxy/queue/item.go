@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"gatepost/internal/mail"
 	"gatepost/proxy/spool"
@@ -15,12 +16,14 @@ type item struct {
 	timer // when it is due, while it waits
 
 	id    string
-	phase phase        // q.mu
-	jobs  int          // of the present attempt that have not ended; q.mu
-	hands int          // workers that are at it; q.mu
-	wish  wish         // what the admin wants when the attempt has ended; q.mu
-	why   string       // the reason of a wish to hold; q.mu
-	waits *destination // can't be reached; its return makes the item due; q.mu
+	phase phase         // q.mu
+	jobs  int           // of the present attempt that have not ended; q.mu
+	hands int           // workers that are at it; q.mu
+	age   time.Duration // how long it was tried
+	since time.Duration // when it was of that age, on the queue's own clock
+	wish  wish          // what the admin wants when the attempt has ended; q.mu
+	why   string        // the reason of a wish to hold; q.mu
+	waits *destination  // can't be reached; its return makes the item due; q.mu
 
 	work  sync.Mutex     // held while results are recorded; taken before q.mu
 	stuck *destination   // that this attempt met paused or could not reach
@@ -43,11 +46,20 @@ const (
 	wishNone wish = iota
 	wishDelete
 	wishHold
+	wishBounce
+	wishExpire
+	wishSlow
+	wishRetry
 )
 
-func newItem(id string) *item {
-	it := &item{id: id, phase: lined}
+// ends tells whether the message is not to be tried before the wish is done.
+func (w wish) ends() bool { return w > wishNone && w < wishSlow }
+
+// newItem makes the item of a message that was tried for so long; q.mu is held.
+func (q *Queue) newItem(id string, age time.Duration) *item {
+	it := &item{id: id, phase: lined, age: age, since: q.elapsed()}
 	it.timer = timer{place: -1, item: it}
+	q.items[id] = it
 	return it
 }
 

@@ -1,6 +1,10 @@
 package queue
 
-import "gatepost/proxy/spool"
+import (
+	"time"
+
+	"gatepost/proxy/spool"
+)
 
 // Lane tells in whose way a message may be: mail in one lane never waits for
 // mail in a later one.
@@ -25,4 +29,43 @@ func LaneOf(m *spool.Message) Lane {
 		return Retry
 	}
 	return Fresh
+}
+
+// line is the place of a lane among the lines of a destination.
+type line int8
+
+const (
+	freshLine line = iota
+	retryLine
+	slowLine
+	lines
+)
+
+func lineOf(m *spool.Message) line {
+	switch LaneOf(m) {
+	case Fresh:
+		return freshLine
+	case Slow:
+		return slowLine
+	}
+	return retryLine
+}
+
+// slowNow reports whether a message of that age belongs into the slow lane.
+func (t terms) slowNow(age time.Duration) bool { return age >= t.slowAfter }
+
+// wait is the time to the attempt after that many.
+func (t terms) wait(state spool.State, attempts int) time.Duration {
+	if state == spool.Slow {
+		return jitter(t.slow)
+	}
+	return jitter(backoff(t.first, t.most, attempts))
+}
+
+// longest is what wait returns at most.
+func (t terms) longest(state spool.State) time.Duration {
+	if state == spool.Slow {
+		return t.slow
+	}
+	return t.most
 }

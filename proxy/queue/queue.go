@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gatepost/internal/mail"
@@ -81,7 +82,7 @@ type Deps struct {
 
 // Queue delivers what is in the spool.
 type Queue struct {
-	cfg       Config
+	live      atomic.Pointer[Config]
 	spool     *spool.Spool
 	deliverer Deliverer
 	stats     Stats
@@ -95,17 +96,25 @@ type Queue struct {
 	wake  chan struct{} // the earliest timer changed
 	ready sync.Cond     // on mu: there is work, or stopping
 
-	mu       sync.Mutex
-	state    runState
-	items    map[string]*item
-	dests    map[string]*destination
-	timers   timers
-	fresh    fifo[*item]        // just accepted, to be grouped by destination
-	due      fifo[*item]        // the same, for what was tried before
-	turn     uint               // takes turns between the two
-	lines    fifo[*destination] // those with work
-	loaded   int                // items that hold their message
-	reported map[string]bool    // IDs of which a notification is or was in the spool
+	mu      sync.Mutex
+	state   runState
+	items   map[string]*item
+	dests   map[string]*destination
+	timers  timers
+	fresh   fifo[*item] // just accepted, to be grouped by destination
+	due     fifo[*item] // the same, for what was tried before
+	round   uint        // takes turns between kinds of work
+	groups  []*group    // with the destinations that have work
+	turn    uint        // takes turns between groups
+	aside   []standby   // they have work, and their share of workers
+	held    [tracks]int // deliveries on their way
+	workers struct {
+		sync.WaitGroup
+		have, want int
+		start      func() // one more; set by Run
+	}
+	loaded   int             // items that hold their message
+	reported map[string]bool // IDs of which a notification is or was in the spool
 }
 
 type runState int
@@ -125,7 +134,7 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 		return nil, errors.New("queue: spool, deliverer, log and hostname are needed")
 	}
 	q := &Queue{
-		cfg: cfg, spool: deps.Spool, deliverer: deps.Deliverer, stats: deps.Stats, log: deps.Log,
+		spool: deps.Spool, deliverer: deps.Deliverer, stats: deps.Stats, log: deps.Log,
 		hostname: deps.Hostname, now: deps.Now, failpoint: deps.Failpoint,
 		keep: mostLoaded, start: time.Now(),
 		wake:  make(chan struct{}, 1),
@@ -136,8 +145,12 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 		q.now = time.Now
 	}
 	q.ready.L = &q.mu
+	q.live.Store(&cfg)
 	return q, nil
 }
+
+// config is the one in force.
+func (q *Queue) config() *Config { return q.live.Load() }
 
 // elapsed is the time on the queue's own clock, which never jumps.
 func (q *Queue) elapsed() time.Duration { return time.Since(q.start) }
@@ -154,9 +167,7 @@ func (q *Queue) Accepted(ids ...string) {
 		if q.items[id] != nil {
 			continue
 		}
-		it := newItem(id)
-		q.items[id] = it
-		q.fresh.push(it)
+		q.fresh.push(q.newItem(id, 0))
 		q.ready.Signal()
 	}
 }

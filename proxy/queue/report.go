@@ -15,14 +15,14 @@ import (
 
 // report is a delivery status notification (RFC 3464) about one message.
 type report struct {
-	id              string
-	hostname        string
-	now             time.Time
-	msg             *spool.Message
-	notice                       // of recipients of msg
-	until           time.Time    // of a warning: how long it is tried
-	content         mail.Content // nil when it can't be read
-	fullSize        int64
+	id       string
+	hostname string
+	now      time.Time
+	msg      *spool.Message
+	notice                // of recipients of msg
+	until    time.Time    // of a warning: how long it is tried
+	content  mail.Content // nil when it can't be read
+	fullSize int64
 
 	back returned    // of writeTo
 	head mail.Header // of the message
@@ -65,7 +65,9 @@ func (r *report) writeTo(w io.Writer) error {
 	return b.Flush()
 }
 
-func (r *report) header() mail.Header { return r.headerTo(r.id, r.msg.Envelope.Sender.Address, r.subject()) }
+func (r *report) header() mail.Header {
+	return r.headerTo(r.id, r.msg.Envelope.Sender.Address, r.subject())
+}
 
 // copyHeader is the one of the copy for the postmaster.
 func (r *report) copyHeader(id string, to mail.Address) mail.Header {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"gatepost/proxy/spool"
@@ -25,18 +24,31 @@ func (q *Queue) Run(ctx context.Context) error {
 
 	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	var wg sync.WaitGroup
-	wg.Go(func() { q.readSpool(ctx) })
-	wg.Go(func() { q.clockwork(ctx) })
-	for range q.cfg.MaxDeliveries {
-		wg.Go(func() { q.work(late) })
-	}
+	q.workers.Go(func() { q.readSpool(ctx) })
+	q.workers.Go(func() { q.clockwork(ctx) })
+	q.mu.Lock()
+	q.workers.start = func() { q.workers.Go(func() { q.work(late) }) }
+	q.employ(q.config().MaxDeliveries)
+	q.mu.Unlock()
 	<-ctx.Done()
 	q.halt()
-	grace := time.AfterFunc(q.cfg.Grace, cancel)
+	grace := time.AfterFunc(q.config().Grace, cancel)
 	defer grace.Stop()
-	wg.Wait()
+	q.workers.Wait()
 	return q.sync(context.WithoutCancel(ctx))
+}
+
+// employ makes it so many workers: those who are too many go when they are
+// free. q.mu is held.
+func (q *Queue) employ(n int) {
+	q.workers.want = n
+	if q.state != running || q.workers.start == nil {
+		return
+	}
+	for ; q.workers.have < n; q.workers.have++ {
+		q.workers.start()
+	}
+	q.ready.Broadcast()
 }
 
 // halt lets no other job begin.
@@ -63,51 +75,64 @@ func (q *Queue) sync(ctx context.Context) error {
 // each message that is due, up to FirstRetry for all.
 const spread = time.Millisecond
 
+// backlog is what the spool held when we began.
+type backlog struct {
+	found    []waiter
+	overdue  int
+	reported map[string]bool
+}
+
+type waiter struct {
+	id        string
+	wait, age time.Duration
+}
+
 // readSpool schedules what is in the spool, while fresh mail goes its way.
-// Times on disk are wall-clock times of another day: none may put a message
-// further off than the schedule would. Nothing of it starts before all is read:
-// a notification stands behind the message that it is about.
+// Nothing of it starts before all is read: a notification stands behind the
+// message that it is about.
 func (q *Queue) readSpool(ctx context.Context) {
+	b := backlog{reported: make(map[string]bool)}
 	now := q.now()
-	type entry struct {
-		id   string
-		wait time.Duration
-	}
-	var found []entry
-	var overdue time.Duration
-	reported := make(map[string]bool)
 	for m := range q.spool.All() {
 		if ctx.Err() != nil {
 			return
 		}
 		if m.Origin == spool.FromDSN {
-			reported[m.Group] = true
+			b.reported[m.Group] = true
 		}
-		if m.Progress.State == spool.Hold {
-			continue
+		if m.Progress.State != spool.Hold {
+			b.add(m, q.termsOf(m), now)
 		}
-		wait := min(m.Next.Sub(now), q.cfg.MaxRetry)
-		if wait <= 0 {
-			wait = 0
-			overdue++
-		}
-		found = append(found, entry{m.ID, wait})
 	}
-	over := min(overdue*spread, q.cfg.FirstRetry)
+	over := min(time.Duration(b.overdue)*spread, q.config().FirstRetry)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.reported = reported
+	q.reported = b.reported
 	base := q.elapsed()
-	for _, e := range found {
-		if q.items[e.id] != nil {
+	for _, w := range b.found {
+		if q.items[w.id] != nil {
 			continue
 		}
-		it := newItem(e.id)
+		it := q.newItem(w.id, w.age)
 		it.phase = waiting
-		q.items[e.id] = it
-		if e.wait == 0 && overdue > 1 {
-			e.wait = rand.N(over)
+		if w.wait == 0 && b.overdue > 1 {
+			w.wait = rand.N(over)
 		}
-		q.set(&it.timer, base+e.wait)
+		q.set(&it.timer, base+w.wait)
 	}
+}
+
+// add notes a message. Times on disk are wall-clock times of another day: none
+// may put it further off than the schedule would, and those that all lie in the
+// future don't come due together.
+func (b *backlog) add(m *spool.Message, t terms, now time.Time) {
+	longest := t.longest(m.Progress.State)
+	w := waiter{m.ID, max(m.Next.Sub(now), 0), ageAtStart(m, now, longest)}
+	if w.wait > longest {
+		w.wait = rand.N(longest)
+	}
+	if w.wait == 0 {
+		b.overdue++
+	}
+	b.found = append(b.found, w)
 }

@@ -12,10 +12,14 @@ const (
 	stepReported  = "queue.dsn.committed" // it is durable; the original is still there
 	stepRemove    = "queue.remove"        // before a finished message is removed
 	stepRemoved   = "queue.removed"       // after that
-	stepAdmin     = "queue.admin"         // before retry, hold, release, delete changes the spool
+	stepMove      = "queue.move"          // before a message goes to another lane
+	stepBounce    = "queue.bounce"        // before an admin's end of a message is recorded
+	stepBounced   = "queue.bounced"       // it is; the sender is not told yet
+	stepAdmin     = "queue.admin"         // before retry, hold, release, move, delete changes the spool
 )
 
-var steps = []string{stepAttempt, stepDelivered, stepSave, stepSaved, stepReport, stepReported, stepRemove, stepRemoved, stepAdmin}
+var steps = []string{stepAttempt, stepDelivered, stepSave, stepSaved, stepReport, stepReported, stepRemove, stepRemoved,
+	stepMove, stepBounce, stepBounced, stepAdmin}
 
 // Steps returns the names of all steps that Deps.Failpoint is called with.
 func Steps() []string { return slices.Clone(steps) }

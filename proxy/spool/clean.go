@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"slices"
@@ -160,7 +161,7 @@ func (s *Spool) copySaved(seg *segment) error {
 	var failed error
 	scanSegment(b, func(at int64, f frame, meta, _ []byte) error {
 		if f.kind == kindSaved && failed == nil {
-			failed = s.copyOne(place{seg: seg, at: uint32(at), size: uint32(f.size())}, meta)
+			failed = s.copyOne(place{seg: seg, at: uint32(at), size: uint32(f.size())}, f, meta)
 		}
 		return nil
 	})
@@ -168,8 +169,8 @@ func (s *Spool) copySaved(seg *segment) error {
 }
 
 // copyOne writes a record again, if it is still the last one of its message.
-func (s *Spool) copyOne(from place, meta []byte) error {
-	id, p, err := decodeProgress(meta)
+func (s *Spool) copyOne(from place, f frame, meta []byte) error {
+	id, p, err := decodeProgress(f.version, meta)
 	if err != nil {
 		return err
 	}
@@ -181,13 +182,13 @@ func (s *Spool) copyOne(from place, meta []byte) error {
 	if err := s.step(stepCleanMove); err != nil {
 		return err
 	}
-	to, err := s.appendProgress(kindSaved, append(make([]byte, frameSize, frameSize+len(meta)+trailerSize), meta...))
+	to, err := s.appendProgress(kindSaved, encodeProgress(make([]byte, frameSize, frameSize+len(meta)+trailerSize+binary.MaxVarintLen64), id, &p))
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.index.progressed(s.index.entries[id], to, p.State)
+	s.index.progressed(s.index.entries[id], to, &p)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package spool
 import (
 	"fmt"
 	"math"
+	"time"
 
 	"gatepost/internal/mail"
 )
@@ -185,15 +186,19 @@ func encodeProgress(b []byte, id string, p *Progress) []byte {
 	for i := range p.Recipients {
 		e.recipient(&p.Recipients[i])
 	}
+	e.int(int64(p.Age))
 	return e.b
 }
 
-func decodeProgress(meta []byte) (id string, p Progress, err error) {
+func decodeProgress(version uint8, meta []byte) (id string, p Progress, err error) {
 	d := decoder{b: meta}
 	id = d.id()
 	p = Progress{State: d.state(), Reason: d.str(), Attempts: d.small(math.MaxInt32), Next: d.time(), Warned: d.bool()}
 	for n := d.length(); n > 0 && d.err == nil; n-- {
 		p.Recipients = append(p.Recipients, d.recipient())
+	}
+	if version >= 2 {
+		p.Age = time.Duration(d.int())
 	}
 	if err := d.end(); err != nil {
 		return "", Progress{}, fmt.Errorf("progress record: %w", err)

@@ -71,6 +71,7 @@ type Entry struct {
 	Trusted    bool   // the client was in relay.networks
 	Silent     string // why the sender is never told: "spam", "virus", "sender authentication failed"; "" when it may be
 	Unscanned  string // the filters that are still to judge it, separated by commas; "" for none
+	Replaces   string // ID of the message that this one was made of when it was judged again
 }
 
 // Facts are what a next hop may be told of it.
@@ -96,9 +97,10 @@ type Progress struct {
 	State      State
 	Reason     string
 	Attempts   int
-	Next       time.Time   // of the next attempt
-	Warned     bool        // a delay warning was sent
-	Recipients []Recipient // one for each of Entry.Envelope.Recipients
+	Next       time.Time     // of the next attempt
+	Warned     bool          // a delay warning was sent
+	Age        time.Duration // for how long it was tried, whatever the wall clock says
+	Recipients []Recipient   // one for each of Entry.Envelope.Recipients
 }
 
 // Message is an Entry with its progress, as it is kept. Entry.State and

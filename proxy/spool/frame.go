@@ -35,7 +35,8 @@ const (
 )
 
 // version of the fields in meta. Records of all versions up to it are read; what
-// is written has this one. Version 2 added the tagged fields of an entry.
+// is written has this one. Version 2 added the tagged
+// fields of an entry and the age of progress.
 const version = 2
 
 // frame is what stands before meta and data.

@@ -29,21 +29,21 @@ func FuzzDecodeContent(f *testing.F) {
 }
 
 func FuzzDecodeProgress(f *testing.F) {
-	f.Add(encodeProgress(nil, "A", &Progress{State: Hold, Reason: "why", Attempts: 3, Next: time.Unix(1, 2), Warned: true, Recipients: []Recipient{
+	f.Add(encodeProgress(nil, "A", &Progress{State: Hold, Reason: "why", Attempts: 3, Next: time.Unix(1, 2), Warned: true, Age: 5, Recipients: []Recipient{
 		{Status: mail.Failed, Reply: mail.Reply{Code: 550, Detail: "1.1", Text: "no"}, Remote: "mx", Attempts: 2, Last: time.Unix(3, 4)}, {},
 	}}))
 	f.Add(encodeRemoved(nil, "A"))
 	f.Add([]byte{1, 'A', 2, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, meta []byte) {
 		_, _ = decodeRemoved(meta)
-		id, p, err := decodeProgress(meta)
+		id, p, err := decodeProgress(version, meta)
 		if err != nil {
 			return
 		}
 		for _, r := range p.Recipients {
 			_ = r.Status.String() // panics on a status that does not exist
 		}
-		id2, p2, err := decodeProgress(encodeProgress(nil, id, &p))
+		id2, p2, err := decodeProgress(version, encodeProgress(nil, id, &p))
 		if err != nil || id2 != id || fmt.Sprint(p2) != fmt.Sprint(p) {
 			t.Errorf("decoded again: %v %v %v, want %v %v", id2, p2, err, id, p)
 		}

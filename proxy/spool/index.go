@@ -29,6 +29,7 @@ type entry struct {
 	received   int64
 	recipients uint32
 	state      uint8
+	tried      bool // at least once
 
 	// The place of its last progress record; seg is nil when there is none.
 	progress place
@@ -119,15 +120,15 @@ func (x *index) detach(e *entry) (large string) {
 }
 
 // progressed notes the newest progress record of e.
-func (x *index) progressed(e *entry, p place, st State) {
+func (x *index) progressed(e *entry, p place, how *Progress) {
 	x.forgetProgress(e)
 	p.seg.live++
 	p.seg.bytes += int64(p.size)
 	e.progress = p
-	n, _ := st.number()
+	n, _ := how.State.number()
 	x.counts[e.state]--
 	x.counts[n]++
-	e.state = n
+	e.state, e.tried = n, how.Attempts > 0
 }
 
 func (x *index) forgetProgress(e *entry) {

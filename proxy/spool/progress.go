@@ -26,7 +26,7 @@ func (s *Spool) Save(id string, p Progress) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.index.entries[id]; e != nil {
-		s.index.progressed(e, at, p.State)
+		s.index.progressed(e, at, &p)
 	}
 	return nil
 }

@@ -148,11 +148,11 @@ func (s *Spool) readRecord(seg *segment, at, size int64) (fr frame, meta, data [
 }
 
 func (s *Spool) readProgress(id string, p place) (Progress, error) {
-	_, meta, _, err := s.readRecord(p.seg, int64(p.at), int64(p.size))
+	fr, meta, _, err := s.readRecord(p.seg, int64(p.at), int64(p.size))
 	if err != nil {
 		return Progress{}, err
 	}
-	got, progress, err := decodeProgress(meta)
+	got, progress, err := decodeProgress(fr.version, meta)
 	if err != nil {
 		return Progress{}, err
 	}

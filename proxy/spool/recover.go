@@ -211,7 +211,7 @@ func (s *Spool) recoverProgress() error {
 	for _, seg := range j.all {
 		var err error
 		buf, err = s.scan(j, seg, buf, func(at int64, f frame, meta, _ []byte) error {
-			return s.replay(seg, place{seg: seg, at: uint32(at), size: uint32(f.size())}, f.kind, meta, gone)
+			return s.replay(place{seg: seg, at: uint32(at), size: uint32(f.size())}, f, meta, gone)
 		})
 		if err != nil {
 			return err
@@ -225,16 +225,16 @@ func (s *Spool) recoverProgress() error {
 	return nil
 }
 
-func (s *Spool) replay(seg *segment, p place, k kind, meta []byte, gone map[string]uint32) error {
-	switch k {
+func (s *Spool) replay(p place, f frame, meta []byte, gone map[string]uint32) error {
+	switch f.kind {
 	case kindRemoved:
 		id, err := decodeRemoved(meta)
 		if err == nil && s.index.entries[id] != nil {
-			gone[id] = seg.num
+			gone[id] = p.seg.num
 		}
 		return err
 	case kindSaved:
-		id, progress, err := decodeProgress(meta)
+		id, progress, err := decodeProgress(f.version, meta)
 		if err != nil {
 			return err
 		}
@@ -245,7 +245,7 @@ func (s *Spool) replay(seg *segment, p place, k kind, meta []byte, gone map[stri
 		if err := checkProgress(id, &progress, int(e.recipients)); err != nil {
 			return err
 		}
-		s.index.progressed(e, p, progress.State)
+		s.index.progressed(e, p, &progress)
 		return nil
 	}
 	return errKind

@@ -19,6 +19,7 @@ const (
 	tagTrusted
 	tagSilent
 	tagUnscanned
+	tagReplaces
 )
 
 // tagged writes the later fields of m.
@@ -32,7 +33,7 @@ func (e *encoder) tagged(m *Entry) {
 	}
 	values := [...]string{
 		tagClientName: m.ClientName, tagClientAddr: addr, tagProto: m.Proto, tagUser: m.User,
-		tagTrusted: trusted, tagSilent: m.Silent, tagUnscanned: m.Unscanned,
+		tagTrusted: trusted, tagSilent: m.Silent, tagUnscanned: m.Unscanned, tagReplaces: m.Replaces,
 	}
 	n := uint64(0)
 	for _, v := range values {
@@ -72,6 +73,8 @@ func (d *decoder) tagged(m *Entry) {
 			m.Silent = v
 		case tagUnscanned:
 			m.Unscanned = v
+		case tagReplaces:
+			m.Replaces = v
 		}
 	}
 }
