@@ -24,7 +24,7 @@ func NewClient(path string) *Client {
 		d := net.Dialer{Timeout: 5 * time.Second}
 		return d.DialContext(ctx, "unix", path)
 	}
-	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
+	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true, ReadBufferSize: streamBuffer}}}
 }
 
 // Refusal is the gateway's word that something can't be done. A message that is

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -107,13 +108,18 @@ func (c *Control) list(w http.ResponseWriter, r *http.Request) {
 // stream writes one JSON object a line: the queue may be long.
 func (c *Control) stream(w http.ResponseWriter, f Filter) {
 	w.Header().Set("Content-Type", jsonLines)
-	enc := json.NewEncoder(w)
+	out := bufio.NewWriterSize(w, streamBuffer)
+	enc := json.NewEncoder(out)
 	for m := range c.deps.Queue.List(f) {
 		if enc.Encode(m) != nil {
 			return // the client is gone
 		}
 	}
+	_ = out.Flush()
 }
+
+// streamBuffer keeps a long answer from being sent in crumbs.
+const streamBuffer = 64 << 10
 
 const jsonLines = "application/jsonl"
 
@@ -214,7 +220,9 @@ func (c *Control) act(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, failure{err.Error()})
 		return
 	}
-	enc := json.NewEncoder(w)
+	out := bufio.NewWriterSize(w, streamBuffer)
+	defer out.Flush()
+	enc := json.NewEncoder(out)
 	result, err := Apply(r.Context(), c.deps.Queue, action, req, func(m Message) error {
 		w.Header().Set("Content-Type", jsonLines)
 		return enc.Encode(actionLine{Message: &m})
