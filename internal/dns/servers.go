@@ -187,6 +187,9 @@ func (c *Client) once(ctx context.Context, network, server string, ask *wire.Msg
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	m, _, err := client.ExchangeWithConnContext(ctx, ask, conn)
+	if err != nil && ctx.Err() != nil {
+		return nil, ctx.Err() // the connection was closed for it
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -116,7 +116,7 @@ func readTable(path string, continued bool) ([]line, error) {
 		n++
 		text := strings.TrimRight(in.Text(), " \t\r")
 		switch {
-		case text == "" || text[0] == '#' || continued && strings.TrimSpace(text)[0] == '#':
+		case text == "" || text[0] == '#' || continued && strings.HasPrefix(strings.TrimLeft(text, " \t"), "#"):
 		case !utf8.ValidString(text):
 			errs = append(errs, fmt.Errorf("%s:%d: is not UTF-8", path, n))
 		case text[0] != ' ' && text[0] != '\t':
