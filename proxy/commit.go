@@ -45,15 +45,16 @@ func discard(parcels []parcel) {
 func (s *session) keep(ctx context.Context, parcels []parcel) error {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	var due, waits []string
+	var due []string
+	var waiting []spool.Entry
 	defer func() {
 		// What is durable is delivered, even when a later parcel fails and the
 		// client sends all of it again.
 		if len(due) > 0 {
 			s.deps.Queue.Accepted(due...)
 		}
-		if len(waits) > 0 && s.deps.Unscanned != nil {
-			s.deps.Unscanned.Unscanned(waits...)
+		if len(waiting) > 0 && s.deps.Unscanned != nil {
+			s.deps.Unscanned.Unscanned(waiting...)
 		}
 	}()
 	for _, p := range parcels {
@@ -65,7 +66,7 @@ func (s *session) keep(ctx context.Context, parcels []parcel) error {
 			case e.State == spool.Queue:
 				due = append(due, e.ID)
 			case e.Unscanned != "":
-				waits = append(waits, e.ID)
+				waiting = append(waiting, e)
 			}
 		}
 	}

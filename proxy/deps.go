@@ -25,7 +25,7 @@ type Queue interface{ Accepted(ids ...string) }
 
 // Unscanned is told of messages that were committed and are still to be judged.
 // It must not block.
-type Unscanned interface{ Unscanned(ids ...string) }
+type Unscanned interface{ Unscanned(entries ...spool.Entry) }
 
 // Resolver finds the forward-confirmed name of a client, "" for none. It
 // returns within its own time limit.

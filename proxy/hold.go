@@ -16,8 +16,9 @@ type Held struct {
 }
 
 // Hold keeps copies of a message that another entry than ours has taken. nil
-// means that all are durable; after an error some may be.
-func Hold(ctx context.Context, sp *spool.Spool, tx *mail.Transaction, copies []Held) (err error) {
+// means that all are durable; after an error some may be. to is told of those
+// that are still to be judged.
+func Hold(ctx context.Context, sp *spool.Spool, to Unscanned, tx *mail.Transaction, copies []Held) (err error) {
 	st := spoolStore{sp}
 	var shared parcel // of those with the body as it came: durable together
 	var parcels []parcel
@@ -57,6 +58,11 @@ func Hold(ctx context.Context, sp *spool.Spool, tx *mail.Transaction, copies []H
 	for _, p := range parcels {
 		if err := st.Commit(ctx, p.draft, p.entries...); err != nil {
 			return err
+		}
+		for _, e := range p.entries {
+			if e.Unscanned != "" {
+				to.Unscanned(e)
+			}
 		}
 	}
 	return nil

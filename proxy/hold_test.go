@@ -33,7 +33,7 @@ func TestHold(t *testing.T) {
 		return []mail.Path{{Address: mail.Address{Local: local, Domain: "b.example"}}}
 	}
 	tx := &mail.Transaction{ID: mail.NewID(time.Now()), Message: m, Session: &mail.Session{Listener: "main", Client: netip.MustParseAddrPort("192.0.2.1:25")}}
-	err = Hold(t.Context(), sp, tx, []Held{
+	err = Hold(t.Context(), sp, nil, tx, []Held{
 		{rcpt("plain"), mail.Verdict{Reason: "why"}},
 		{rcpt("body"), mail.Verdict{Edits: []mail.Edit{mail.ReplaceBody{Body: strings.NewReader("new\n"), Size: 4}}}},
 		{rcpt("field"), mail.Verdict{Edits: []mail.Edit{mail.InsertHeader{At: 1, Field: mail.NewField("X-A", "1")}}}},

@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"regexp"
+	"sync"
 
 	"gatepost/internal/console"
 	"gatepost/internal/mail"
@@ -13,7 +14,10 @@ import (
 )
 
 // mailQueue shows a queue.Queue to the console.
-type mailQueue struct{ *queue.Queue }
+type mailQueue struct {
+	*queue.Queue
+	admin sync.Locker // nobody else replaces messages while it is held
+}
 
 // heldByHand is the reason of what an operator holds.
 const heldByHand = "held by hand"
@@ -56,6 +60,8 @@ func (q mailQueue) WriteContent(id string, w io.Writer) error { return q.Queue.W
 
 // Apply implements console.Queue.
 func (q mailQueue) Apply(ctx context.Context, a console.Action, lane string, ids []string) (int, error) {
+	q.admin.Lock()
+	defer q.admin.Unlock()
 	switch a {
 	case console.Retry:
 		return q.Retry(ctx, ids...)

@@ -34,16 +34,19 @@ type gateway struct {
 	level   *slog.LevelVar
 	metrics *metrics.Metrics
 
-	spool    *spool.Spool
-	forward  hops
-	queue    *queue.Queue
-	judges   generations
-	bare     generations                 // rules without filters, before the handlers of listeners
-	journals atomic.Pointer[journal.Set] // around those handlers
-	servers  []*proxy.Server             // one for each listener of boot
-	milters  []*milter.Server
-	public   *console.Public // nil: there is none
-	control  *console.Control
+	spool     *spool.Spool
+	forward   hops
+	queue     *queue.Queue
+	rescan    *proxy.Rescanner
+	admin     sync.Mutex // held while somebody acts on messages
+	judges    generations
+	bare      generations                    // rules without filters, before the handlers of listeners
+	journals  atomic.Pointer[journal.Set]    // around those handlers
+	servers   []*proxy.Server                // one for each listener of boot
+	handlerOf map[string]func() mail.Handler // by the name of the listener
+	milters   []*milter.Server
+	public    *console.Public // nil: there is none
+	control   *console.Control
 
 	started  time.Time
 	draining atomic.Bool
@@ -79,6 +82,9 @@ func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (g *ga
 	if err != nil {
 		return nil, err
 	}
+	if err := g.assembleRescan(cfg, fail); err != nil {
+		return nil, err
+	}
 	if err := g.assembleListeners(cfg); err != nil {
 		return nil, err
 	}
@@ -100,12 +106,13 @@ func (g *gateway) assembleListeners(cfg *config.Config) error {
 			return fmt.Errorf("listener %s: %w", l.Name, err)
 		}
 		s, err := proxy.New(l.Config, proxy.Deps{
-			NewHandler: handlers, Spool: g.spool, Queue: g.queue, Resolver: resolver, Stats: g.metrics, Log: g.log,
+			NewHandler: handlers, Spool: g.spool, Queue: g.queue, Unscanned: g.rescan, Resolver: resolver, Stats: g.metrics, Log: g.log,
 		})
 		if err != nil {
 			return err
 		}
 		g.servers = append(g.servers, s)
+		g.handlerOf[l.Name] = handlers
 	}
 	return nil
 }
@@ -132,12 +139,12 @@ func (g *gateway) hold(ctx context.Context, tx *mail.Transaction, copies []milte
 	for i, c := range copies {
 		all[i] = proxy.Held(c)
 	}
-	return proxy.Hold(ctx, g.spool, tx, all)
+	return proxy.Hold(ctx, g.spool, g.rescan, tx, all)
 }
 
 func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
 	g.control = console.NewControl(cfg.Control, console.ControlDeps{
-		Queue: mailQueue{g.queue}, Status: g.status, Reload: g.reload, Log: g.log,
+		Queue: mailQueue{g.queue, &g.admin}, Status: g.status, Reload: g.reload, Log: g.log,
 	})
 	if cfg.Console.Address != "" {
 		g.public, err = console.NewPublic(cfg.Console, console.Deps{Ready: g.ready, Metrics: g.metrics.Handler(), Log: g.log})
@@ -311,6 +318,7 @@ func (g *gateway) run(ctx context.Context) error {
 	faces := start(fail, outer...)
 	disk := start(fail, g.spool.Run)
 	delivery := start(fail, g.queue.Run)
+	judging := start(fail, g.rescan.Run)
 	accept := start(fail, listeners...)
 	g.log.Info("started", "version", thisBuild().Version, "hostname", g.boot.Hostname, "listeners", len(g.servers), "milters", len(g.milters))
 	notify("READY=1")
@@ -320,6 +328,7 @@ func (g *gateway) run(ctx context.Context) error {
 	notify("STOPPING=1")
 	g.log.Info("draining")
 	accept.stop()
+	judging.stop()
 	g.judges.close()
 	g.bare.close()
 	delivery.stop()

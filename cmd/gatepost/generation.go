@@ -15,6 +15,7 @@ type judge interface {
 	Decides() []mail.Stage // where the envelope may be refused
 	ReadsBody() bool       // whether anybody may look behind the header
 	HearsUnknown() bool    // whether anybody may want commands that nobody knows
+	Up(filters ...string) bool
 	Run(ctx context.Context) error
 	Close(ctx context.Context) error
 }
@@ -85,6 +86,13 @@ func (g *generations) readsBody() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.current.ReadsBody()
+}
+
+// up reports whether these filters of the newest generation can be asked.
+func (g *generations) up(filters ...string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.current.Up(filters...)
 }
 
 func (g *generations) leave(from *generation) func() {

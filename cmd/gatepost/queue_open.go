@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -83,7 +84,7 @@ func (a *app) withSpool(cfg *config.Config, do func(ctx context.Context, q admin
 	if err != nil {
 		return because(err)
 	}
-	return do(context.Background(), console.Local{Queue: mailQueue{q}})
+	return do(context.Background(), console.Local{Queue: mailQueue{q, new(sync.Mutex)}})
 }
 
 // becomeOwner changes root into the user that owns the spool: files that root

@@ -33,6 +33,7 @@ type Metrics struct {
 
 	deliveries       *prometheus.CounterVec
 	deliveryDuration *prometheus.HistogramVec
+	rescans          *prometheus.CounterVec
 	notifications    *prometheus.CounterVec
 }
 
@@ -54,12 +55,13 @@ func New(version string) *Metrics {
 		filterResults:    counters("filter_results_total", "Messages by how a filter's look at them ended.", "filter", "result"),
 		filterUp:         gauges("filter_up", "1 while a filter answers, 0 while it is left alone after failures.", "filter"),
 		deliveries:       counters("delivery_attempts_total", "Delivery attempts, by recipient.", "route", "result"),
+		rescans:          counters("rescans_total", "Messages that waited for a filter, by what became of them.", "result"),
 		deliveryDuration: durations("delivery_duration_seconds", "Time that a delivery took.", "route"),
 		notifications:    counters("notifications_total", "Delivery status notifications, by whether the sender is told.", "kind", "result"),
 	}
 	m.registry.MustRegister(
 		m.reloadOK, m.reloadTime, m.connectionsActive, m.connections, m.messages, m.recipients, m.messageSize,
-		m.filterDuration, m.filterResults, m.filterUp, m.deliveries, m.deliveryDuration, m.notifications, buildInfo(version),
+		m.filterDuration, m.filterResults, m.filterUp, m.deliveries, m.deliveryDuration, m.rescans, m.notifications, buildInfo(version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -162,3 +164,6 @@ func (m *Metrics) Attempt(destination, result string, took time.Duration) {
 func (m *Metrics) Notification(kind, result string) {
 	m.notifications.WithLabelValues(kind, result).Inc()
 }
+
+// Rescanned counts what became of a message that waited for a filter.
+func (m *Metrics) Rescanned(result string) { m.rescans.WithLabelValues(result).Inc() }

@@ -30,10 +30,14 @@ func (h *handler) Unknown(ctx context.Context, tx *mail.Transaction, command str
 func (h *handler) Message(ctx context.Context, tx *mail.Transaction) mail.Verdict {
 	seen := *tx // the filters append to tx
 	kept := make(chan error, 1)
-	go func() { kept <- h.set.keep(ctx, &seen, nil) }()
+	if tx.Session.Again { // its first copy was made when it came
+		kept <- nil
+	} else {
+		go func() { kept <- h.set.keep(ctx, &seen, nil) }()
+	}
 	v := h.Handler.Message(ctx, tx)
 	err := <-kept
-	if err == nil && v.Action < mail.TempFail {
+	if err == nil && v.Action < mail.TempFail && v.Unscanned == "" {
 		err = h.set.keep(ctx, tx, &v)
 	}
 	if err != nil && v.Action < mail.TempFail {
