@@ -55,6 +55,7 @@ spool is opened directly, with the same result.`,
 		queue.Flags().AddFlag(&hidden)
 	})
 	queue.AddCommand(a.queueListCommand(), a.queueShapeCommand(), a.queueShowCommand(), a.queueCatCommand())
+	queue.AddCommand(a.queueCleanCommand())
 	for _, v := range verbs() {
 		queue.AddCommand(a.queueActCommand(v))
 	}
