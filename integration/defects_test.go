@@ -32,6 +32,7 @@ func behaves(s script) func(*scripted) { return func(c *scripted) { c.does(s) } 
 // defectMTA is the MTA's side of a defect.
 type defectMTA struct {
 	t        *testing.T
+	gateway  *testkit.Gateway
 	socket   string
 	children []*scripted
 	session  *milter.ClientSession
@@ -62,7 +63,7 @@ func TestDefectsOfMultiplexers(t *testing.T) {
 			g.Config.Set(name, "address", fmt.Sprintf("%q", "unix:"+address))
 			g.Config.Set(name, "listeners", fmt.Sprintf("[%q]", entry))
 			for k, v := range c.config {
-				g.Config.Set(name, k, v)
+				g.Config.Set(name, k, strings.ReplaceAll(v, "ROW", entry))
 			}
 		}
 	}
@@ -70,7 +71,7 @@ func TestDefectsOfMultiplexers(t *testing.T) {
 	all := func(t *testing.T) {
 		for i, d := range defects {
 			t.Run(d.name, func(t *testing.T) {
-				m := &defectMTA{t: t, socket: sockets[i], children: children[i]}
+				m := &defectMTA{t: t, gateway: g, socket: sockets[i], children: children[i]}
 				defer m.close()
 				for _, c := range m.children {
 					c.forget()
@@ -185,7 +186,7 @@ var hangingShadow = defect{"L: a shadow that hangs hides nobody", []defectChild{
 
 // Not in that table: commands that nobody knows reach who wants to hear of them.
 var unknownPassedOn = defect{"commands that nobody knows", []defectChild{
-	{behaves(answers("unknown", says(502, "5.7.0 c1 knows it"))), nil},
+	{behaves(answers("unknown", says(502, "5.7.0 c1 knows it"))), map[string]string{"listeners": `["ROW", "mx"]`}},
 }, func(t *testing.T, m *defectMTA) {
 	m.greet()
 	a, err := m.session.Unknown("XYZZY plugh", nil)
@@ -196,6 +197,12 @@ var unknownPassedOn = defect{"commands that nobody knows", []defectChild{
 		t.Errorf("c1 saw %q", got)
 	}
 	m.message(nil, "continue")
+	c := testkit.Connect(t, m.gateway.Addr) // the proxy does the same
+	c.Do("EHLO client.test", 250)
+	if got := c.Do("TURN", 502); got.Text() != "5.7.0 c1 knows it" {
+		t.Errorf("over SMTP: %v", got)
+	}
+	c.Do("QUIT", 221)
 }}
 
 // R: SIGHUP with a file that has a syntax error.
