@@ -23,15 +23,17 @@ func (c *Config) checkUnscanned(top table) {
 		}
 	}
 	for _, s := range top.tables("filter") {
-		if word, _ := s.values["on_error"].(string); filters.OnError(word) == filters.Hold {
-			c.checkHolds(s)
+		if s.values["on_error"] == string(filters.Hold) {
+			c.checkHolds(s.child("on_error"))
+		}
+		if at, ok := s.values["on_error_at"].(map[string]any); ok && at["message"] == string(filters.Hold) {
+			c.checkHolds(s.child("on_error_at").child("message"))
 		}
 	}
 }
 
 // checkHolds checks a filter whose mail is to wait for it.
-func (c *Config) checkHolds(s named) {
-	p := s.child("on_error")
+func (c *Config) checkHolds(p place) {
 	switch {
 	case len(c.Filtering.NoHold) == 0:
 	case len(c.Listeners) == 0 && len(c.Filtering.NoHold) == len(c.Milters):
