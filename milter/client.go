@@ -29,8 +29,13 @@ type ClientConfig struct {
 	ConnectTimeout time.Duration // with the negotiation
 	CommandTimeout time.Duration // of one answer; progress renews it
 	ContentTimeout time.Duration // the same at the end of a message; 0: CommandTimeout
-	MaxEdits       int           // changes to one message
-	MaxEditBytes   int           // of all of them; a new body is most of it
+	// Ahead sends the header without waiting for the answer to each field: they
+	// are read before the body, or the end, is answered. A milter reads its
+	// commands one by one in any case; an MTA would have sent it no more than up
+	// to the first answer that is not "continue" (OutOfStep).
+	Ahead        bool
+	MaxEdits     int // changes to one message
+	MaxEditBytes int // of all of them; a new body is most of it
 }
 
 // DefaultClientConfig returns the defaults: Postfix's timeouts, and room for
@@ -75,7 +80,16 @@ type Client struct {
 	agreed wire.Negotiation
 
 	patience time.Duration // with the next answer
+	ahead    int           // answers that are still to be read
+	lost     bool          // see OutOfStep
 }
+
+// Limits on what is sent ahead: the child must be able to write its answers, and
+// we what it is to read, with nobody reading on the other side.
+const (
+	maxAhead     = 64
+	maxAheadSize = 16 << 10
+)
 
 // Dial connects to a child and negotiates within the offer.
 func Dial(ctx context.Context, cfg ClientConfig, offer wire.Negotiation) (*Client, error) {
@@ -196,14 +210,14 @@ func (c *Client) Field(ctx context.Context, f mail.Field) (Answer, error) {
 	if room := wire.MaxBody - len(name) - 2; len(value) > room {
 		value = value[:room]
 	}
-	return c.command(ctx, bits{milter.OptNoHeaders, milter.OptNoHeaderReply}, func(b []byte) []byte {
+	return c.content(ctx, bits{milter.OptNoHeaders, milter.OptNoHeaderReply}, func(b []byte) []byte {
 		return wire.Header{Name: name, Value: value}.Append(b, byte(milter.CodeHeader))
 	})
 }
 
 // EndOfHeader ends the header.
 func (c *Client) EndOfHeader(ctx context.Context) (Answer, error) {
-	return c.command(ctx, bits{milter.OptNoEOH, milter.OptNoEOHReply}, func(b []byte) []byte { return wire.Append(b, byte(milter.CodeEOH)) })
+	return c.content(ctx, bits{milter.OptNoEOH, milter.OptNoEOHReply}, func(b []byte) []byte { return wire.Append(b, byte(milter.CodeEOH)) })
 }
 
 // Body sends the body in chunks until the child has enough (SMFIR_SKIP) or
@@ -216,7 +230,11 @@ func (c *Client) Body(ctx context.Context, body io.Reader) (Answer, error) {
 	for {
 		n, err := io.ReadFull(body, chunk)
 		if n > 0 {
-			a, err := c.command(ctx, bits{milter.OptNoBody, milter.OptNoBodyReply}, func(b []byte) []byte {
+			send := c.command
+			if n < len(chunk) {
+				send = c.content // the last one can wait for the end
+			}
+			a, err := send(ctx, bits{milter.OptNoBody, milter.OptNoBodyReply}, func(b []byte) []byte {
 				return wire.Append(b, byte(milter.CodeBody), chunk[:n])
 			})
 			if err != nil || a.Code == milter.ActSkip {
@@ -247,6 +265,40 @@ func (c *Client) QuitNewConnection(ctx context.Context) error {
 	return c.flush(ctx)
 }
 
+// content sends a part of the header, ahead of its answer where that is wanted.
+func (c *Client) content(ctx context.Context, b bits, encode func([]byte) []byte) (Answer, error) {
+	if !c.cfg.Ahead || c.agreed.Protocol&(b.skip|b.quiet) != 0 {
+		return c.command(ctx, b, encode)
+	}
+	c.out = encode(c.out)
+	c.ahead++
+	if c.ahead < maxAhead && len(c.out) < maxAheadSize {
+		return Answer{Code: milter.ActContinue}, nil
+	}
+	return c.catchUp(ctx)
+}
+
+// catchUp reads the answers to what was sent ahead, up to the first that is more
+// than "continue".
+func (c *Client) catchUp(ctx context.Context) (Answer, error) {
+	for ; c.ahead > 0; c.ahead-- {
+		a, err := c.hear(ctx)
+		if err != nil {
+			return a, err
+		}
+		if a.Code != milter.ActContinue && a.Code != milter.ActSkip {
+			c.lost = true
+			return a, nil
+		}
+	}
+	return Answer{Code: milter.ActContinue}, nil
+}
+
+// OutOfStep reports whether the child answered something that was not the last
+// that it was sent. libmilter passes over the rest, others may answer: there is
+// no more to say to it.
+func (c *Client) OutOfStep() bool { return c.lost }
+
 // command sends one command and waits for its answer, each as far as the child
 // wants it.
 func (c *Client) command(ctx context.Context, b bits, encode func([]byte) []byte) (Answer, error) {
@@ -260,6 +312,14 @@ func (c *Client) command(ctx context.Context, b bits, encode func([]byte) []byte
 		}
 		return Answer{Code: milter.ActContinue}, c.flush(ctx)
 	}
+	if a, err := c.catchUp(ctx); err != nil || c.lost {
+		return a, err
+	}
+	return c.hear(ctx)
+}
+
+// hear sends what is to be sent and reads an answer.
+func (c *Client) hear(ctx context.Context) (Answer, error) {
 	for {
 		p, err := c.roundTrip(ctx)
 		if err != nil {
@@ -279,7 +339,10 @@ func (c *Client) command(ctx context.Context, b bits, encode func([]byte) []byte
 // roundTrip sends what is buffered and reads a packet. Bytes that came before
 // the question belong to no question: the child is out of step.
 func (c *Client) roundTrip(ctx context.Context) (wire.Packet, error) {
-	if len(c.out) > 0 && c.buf.Buffered() > 0 {
+	if c.lost {
+		return wire.Packet{}, c.fail(errors.New("nothing can be asked after an answer that came early"))
+	}
+	if len(c.out) > 0 && c.ahead == 0 && c.buf.Buffered() > 0 {
 		return wire.Packet{}, c.fail(broken("an answer that nobody asked for"))
 	}
 	if err := c.flush(ctx); err != nil {
@@ -370,6 +433,9 @@ func (c *Client) End(ctx context.Context) ([]Edit, Answer, error) {
 	c.out = wire.Append(c.out, byte(milter.CodeEOB))
 	c.patience = cmp.Or(c.cfg.ContentTimeout, c.cfg.CommandTimeout)
 	defer func() { c.patience = c.cfg.CommandTimeout }()
+	if a, err := c.catchUp(ctx); err != nil || c.lost {
+		return nil, a, err
+	}
 	var edits []Edit
 	size := 0
 	for {

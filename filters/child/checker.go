@@ -259,6 +259,11 @@ func (c *checker) recipient(ctx context.Context, tx *mail.Transaction, r mail.Pa
 
 // content sends the message and takes the milter's changes.
 func (c *checker) content(ctx context.Context, tx *mail.Transaction) (milter.Changes, *said, error) {
+	defer func() {
+		if c.conn != nil && c.conn.OutOfStep() {
+			c.hangUp()
+		}
+	}()
 	seen := shown(tx)
 	s, err := c.sendContent(ctx, tx, seen)
 	if err != nil || s != nil {

@@ -114,6 +114,7 @@ func (f *Filter) dial(ctx context.Context) (*milter.Client, error) {
 		Socket:         f.cfg.Address,
 		ConnectTimeout: f.cfg.ConnectTimeout,
 		CommandTimeout: f.cfg.Timeout,
+		Ahead:          f.cfg.Pipeline,
 		MaxEdits:       f.cfg.MaxEdits,
 		MaxEditBytes:   int(f.cfg.MaxEditSize),
 	}, offer)

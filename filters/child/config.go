@@ -55,6 +55,12 @@ type Config struct {
 	// Default false.
 	Reuse bool `toml:"reuse"`
 
+	// Pipeline sends the header of a message without waiting for the answer to
+	// each field: one round trip instead of a dozen. No MTA does that with a
+	// milter that answers; one that reads its commands one by one can't tell.
+	// Default false.
+	Pipeline bool `toml:"pipeline"`
+
 	// The milter is asked only where all of these hold; an empty one always
 	// does.
 	Listeners     []string       `toml:"listeners"`
