@@ -128,7 +128,7 @@ func (o OnErrorAt) validate(asked []mail.Stage) error {
 		case word.Validate() != nil:
 			errs = append(errs, fmt.Errorf("on_error_at.%s: %s", stage, strings.TrimPrefix(word.Validate().Error(), "on_error: ")))
 		case !slices.Contains(asked, stage):
-			errs = append(errs, fmt.Errorf("on_error_at.%s: with this vote the milter is asked at the message only; write message = ...", stage))
+			errs = append(errs, fmt.Errorf("on_error_at.%s: with this vote the milter is asked at the message only; write it as message", stage))
 		case word == filters.Refuse && stage != mail.StageConnect:
 			errs = append(errs, fmt.Errorf("on_error_at.%s: refuse is an answer to connections only; write tempfail", stage))
 		case word == filters.Hold && stage != mail.StageMessage:
