@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"filters/child":        {"internal/mail", "internal/mime", "filters", "internal/dns", "internal/state", "milter", "milter/wire"},
 	"rules":                {"internal/mail"},
 	"rules/checkrules":     {"internal/mail"},
+	"rules/rewrite":        {"internal/mail"},
 	"internal/backscatter": nil,
 	"internal/mailq":       nil,
 	"internal/state":       nil,

@@ -208,3 +208,13 @@ func fieldName(line []byte) (int, bool) {
 	}
 	return n, n > 0 && i < len(line) && line[i] == ':'
 }
+
+// RawField makes a field of its bytes, which must be one field and nothing
+// else: the name, a colon, a value, folded or not, and a CRLF at the end.
+func RawField(raw string) (Field, bool) {
+	h, at, err := SplitHeader([]byte(raw))
+	if err != nil || len(h) != 1 || at != len(raw) || !strings.HasSuffix(raw, "\r\n") {
+		return Field{}, false
+	}
+	return h[0], true
+}
