@@ -226,7 +226,11 @@ func (c *Client) Body(ctx context.Context, body io.Reader) (Answer, error) {
 	if c.agreed.Protocol&milter.OptNoBody != 0 {
 		return Answer{Code: milter.ActContinue}, nil
 	}
-	chunk := make([]byte, wire.MaxBody)
+	room := int64(wire.MaxBody)
+	if s, ok := body.(interface{ Size() int64 }); ok {
+		room = min(room, s.Size()+1) // that it is not filled shows the end
+	}
+	chunk := make([]byte, room)
 	for {
 		n, err := io.ReadFull(body, chunk)
 		if n > 0 {

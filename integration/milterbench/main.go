@@ -107,7 +107,7 @@ func (b bench) all() ([]measure.Target, error) {
 		}{
 			{[]string{"Gatepost " + kind}, b.gatepost},
 			{[]string{"go-milter " + kind}, b.goMilter},
-			{[]string{"three in Postfix " + kind, "three behind Gatepost " + kind}, b.three},
+			{[]string{"three in Postfix " + kind, "three behind Gatepost " + kind, "three tuned behind Gatepost " + kind}, b.three},
 		} {
 			if !strings.Contains(strings.Join(group.names, " "), b.only) {
 				continue
@@ -138,28 +138,40 @@ func (b bench) goMilter(kind string) ([]measure.Target, error) {
 	return b.filtered("go-milter "+kind, "", 1, m)
 }
 
-// three starts the same milters once for Postfix and for Gatepost.
+// three starts the same milters once for Postfix, for Gatepost as it is, and for
+// Gatepost that is told what these milters bear.
 func (b bench) three(kind string) ([]measure.Target, error) {
 	var nulls []milterAt
-	config := ""
+	var config, tuned string
 	for i := range 3 {
 		m, err := b.null(fmt.Sprintf("null%d", i+1), kind)
 		if err != nil {
 			return nil, errors.Join(err, stopAll(nulls))
 		}
 		nulls = append(nulls, m)
-		config += fmt.Sprintf("[filter.null%d]\nkind = \"milter\"\naddress = %q\n", i+1, m.ours)
+		section := fmt.Sprintf("[filter.null%d]\nkind = \"milter\"\naddress = %q\n", i+1, m.ours)
+		config += section
+		tuned += section + "pipeline = true\nreuse = true\nchanges = []\n"
 	}
-	inPostfix, err := b.filtered("three in Postfix "+kind, "", 3, nulls...)
+	all, err := b.filtered("three in Postfix "+kind, "", 3, nulls...)
 	if err != nil {
 		return nil, err
 	}
-	m, err := b.gateway("three", kind, config)
-	if err != nil {
-		return inPostfix, err
+	for _, g := range []struct{ name, short, config string }{
+		{"three behind Gatepost", "three", config},
+		{"three tuned behind Gatepost", "tuned", tuned},
+	} {
+		m, err := b.gateway(g.short, kind, g.config)
+		if err != nil {
+			return all, err
+		}
+		more, err := b.filtered(g.name+" "+kind, "three in Postfix "+kind, 1, append([]milterAt{m}, nulls...)...)
+		all = append(all, more...)
+		if err != nil {
+			return all, err
+		}
 	}
-	behind, err := b.filtered("three behind Gatepost "+kind, "three in Postfix "+kind, 1, append([]milterAt{m}, nulls...)...)
-	return append(inPostfix, behind...), err
+	return all, nil
 }
 
 // milterAt is a milter that runs, and its socket in Postfix' spelling and ours.
