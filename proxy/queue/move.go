@@ -135,12 +135,13 @@ func (q *Queue) expel(ctx context.Context, id string, w wish) error {
 		return err
 	}
 	held := m.Progress.State == spool.Hold
-	if held && m.Entry.State == spool.Hold && m.Unscanned == "" {
+	if quarantined(m) {
 		return fmt.Errorf("queue: message %s %w", id, ErrQuarantined)
 	}
 	if held && q.find(id) != nil { // its hold is just being recorded
 		return fmt.Errorf("queue: message %s %w", id, ErrBusy)
 	}
+	q.knowReports()
 	old, later := q.takeAway(id, w, "")
 	if later {
 		return nil
@@ -159,6 +160,12 @@ func (q *Queue) expel(ctx context.Context, id string, w wish) error {
 	}
 	q.conclude(ctx, it)
 	return nil
+}
+
+// quarantined reports whether a message is held, and was when it came, for what
+// it is.
+func quarantined(m *spool.Message) bool {
+	return m.Progress.State == spool.Hold && m.Entry.State == spool.Hold && m.Unscanned == ""
 }
 
 // inHand makes the item of a message anew, as if a worker were at it, with what

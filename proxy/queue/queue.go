@@ -115,6 +115,7 @@ type Queue struct {
 	}
 	loaded   int             // items that hold their message
 	reported map[string]bool // IDs of which a notification is or was in the spool
+	informed bool            // reported has what was in the spool before us
 }
 
 type runState int
@@ -140,6 +141,8 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 		wake:  make(chan struct{}, 1),
 		items: make(map[string]*item),
 		dests: make(map[string]*destination),
+
+		reported: make(map[string]bool),
 	}
 	if q.now == nil {
 		q.now = time.Now

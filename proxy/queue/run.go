@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -107,7 +108,8 @@ func (q *Queue) readSpool(ctx context.Context) {
 	over := min(time.Duration(b.overdue)*spread, q.config().FirstRetry)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.reported = b.reported
+	maps.Copy(q.reported, b.reported) // of fresh mail there may be some already
+	q.informed = true
 	base := q.elapsed()
 	for _, w := range b.found {
 		if q.items[w.id] != nil {
@@ -120,6 +122,27 @@ func (q *Queue) readSpool(ctx context.Context) {
 		}
 		q.set(&it.timer, base+w.wait)
 	}
+}
+
+// knowReports finds the notifications in the spool for those who do not wait
+// for readSpool, or do without Run.
+func (q *Queue) knowReports() {
+	q.mu.Lock()
+	informed := q.informed
+	q.mu.Unlock()
+	if informed {
+		return
+	}
+	reported := make(map[string]bool)
+	for m := range q.spool.All() {
+		if m.Origin == spool.FromDSN {
+			reported[m.Group] = true
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	maps.Copy(q.reported, reported)
+	q.informed = true
 }
 
 // add notes a message. Times on disk are wall-clock times of another day: none
