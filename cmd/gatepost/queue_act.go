@@ -87,7 +87,8 @@ for all its recipients, whichever of them was asked for.`,
 			short: "Give messages up now, and tell their senders",
 			long: `Gives messages up for the recipients that still wait, as if the next hop had
 refused them. The sender is told by the usual rules: never of spam, a virus or
-a notification. Held messages stay.`,
+a notification. The quarantine stays; what else is held goes if it is named, or
+with --lane hold.`,
 			example: "  gatepost queue bounce --rcpt former@example.com",
 		},
 		{
@@ -95,7 +96,8 @@ a notification. Held messages stay.`,
 			short: "Give messages up as if they were too old",
 			long: `Gives messages up for the recipients that still wait, as happens to what can't be
 delivered for too long. The sender is told by the usual rules: never of spam,
-a virus or a notification. Held messages stay.`,
+a virus or a notification. The quarantine stays; what else is held goes if it is
+named, or with --lane hold.`,
 			example: "  gatepost queue expire --domain closed.example --older 12h",
 		},
 	}
@@ -191,10 +193,7 @@ func (a *app) queueAct(ctx context.Context, q admin, v verb, req console.Request
 	out := bufio.NewWriter(a.out)
 	table := mailq{w: out}
 	r, err := q.DryRun(ctx, v.action, req, func(m console.Message) error {
-		if a.json {
-			return writeJSON(out, m)
-		}
-		return table.message(m)
+		return a.printMessage(&table, m)
 	})
 	if ferr := out.Flush(); err == nil && ferr != nil {
 		return exit(exitSystem, "writing: %w", ferr)

@@ -50,12 +50,7 @@ more; queue_name is the lane. Filters that are given together must all hold.`,
 func (a *app) printList(each func(yield func(console.Message) error) error) error {
 	out := bufio.NewWriter(a.out)
 	table := mailq{w: out}
-	err := each(func(m console.Message) error {
-		if a.json {
-			return writeJSON(out, m)
-		}
-		return table.message(m)
-	})
+	err := each(func(m console.Message) error { return a.printMessage(&table, m) })
 	if err != nil {
 		_ = out.Flush()
 		return queueError(err)
@@ -67,6 +62,15 @@ func (a *app) printList(each func(yield func(console.Message) error) error) erro
 		return exit(exitSystem, "writing: %w", err)
 	}
 	return nil
+}
+
+// printMessage prints one message of a list.
+func (a *app) printMessage(table *mailq, m console.Message) error {
+	if !a.json {
+		return table.message(m)
+	}
+	m.Sender = senderName(m) // as postqueue has it
+	return writeJSON(table.w, m)
 }
 
 // mailq prints the list in the form that scripts know from Postfix.

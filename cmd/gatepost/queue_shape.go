@@ -75,15 +75,17 @@ func printShape(w io.Writer, s console.Shape) {
 	}
 	heads = append(heads, fmt.Sprintf("%d+", s.Minutes[len(s.Minutes)-1]))
 	total := counts(s.Total)
+	columns := make([]int, len(heads))
 	width := 0 // of the domains
 	for i := range heads {
-		width += max(len(heads[i]), len(total[i])) + 1
+		columns[i] = max(2, len(heads[i]), len(total[i]))
+		width += columns[i] + 1
 	}
 	width = max(80-width, 20)
 	row := func(name string, cells []string) {
 		fmt.Fprintf(w, "%*s", width, shortName(line(name), width))
 		for i, cell := range cells {
-			fmt.Fprintf(w, " %*s", max(len(heads[i]), len(total[i])), cell)
+			fmt.Fprintf(w, " %*s", columns[i], cell)
 		}
 		fmt.Fprintln(w)
 	}

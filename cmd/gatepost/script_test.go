@@ -127,7 +127,7 @@ func crowded(ts *testscript.TestScript, neg bool, args []string) {
 	now := time.Now()
 	slow := spool.Entry{
 		ID: "0twv0000003333333333BB", Received: now.Add(-3 * time.Hour), Origin: spool.FromSMTP, State: spool.Slow, User: "alice", Listener: "submission",
-		Envelope: to("bulk@spam.test", "v@sub.other.test", "w@other.test"), Header: []byte("Subject: slow\r\n"), Score: 7.5,
+		Envelope: to("bulk@spam.test", "v@sub.other.test", "w@other.test"), Header: []byte("Subject: slow\r\n"), Score: 2.5,
 	}
 	slow.Envelope.Recipients[1].Args = []string{"NOTIFY=NEVER"}
 	virus := spool.Entry{

@@ -187,30 +187,44 @@ func (r *Result) skipTo(id string, ids []string) []string {
 
 // fits says why an action is not for a message.
 func (r *Request) fits(a Action, m Message) error {
-	held := m.Lane == Held
 	reason := ""
-	switch {
-	case a == Delete:
-	case a == Release || a == Unhold:
+	switch a {
+	case Release, Unhold:
+		reason = r.keepsHeld(a, m)
+	case Bounce, Expire:
 		switch {
-		case !held:
-			reason = "is not held"
-		case m.Unscanned != "" && !r.Unscanned:
-			reason = "waits for the judgement of " + m.Unscanned + "; it is delivered without one only by release --unscanned"
-		case a == Unhold && !m.ByHand:
-			reason = "is held by a verdict (" + m.Reason + "), not by hand; release lets it go"
+		case m.Quarantined:
+			reason = "is in quarantine, of which its sender must not hear: delete it, or release it"
+		case m.Lane == Held && !r.named() && !slices.Contains(r.Filter.Lanes, Held):
+			reason = "is held"
 		}
-	case held:
-		reason = "is held; release it first"
-	case a == Move && m.Lane == r.Lane:
-		reason = "is in the lane " + m.Lane + " already"
-	case a == Move && r.Lane == Waiting && m.Lane != Slow:
-		reason = "is not in the lane slow"
+	case Retry, Hold, Move:
+		switch {
+		case m.Lane == Held:
+			reason = "is held; release it first"
+		case a == Move && m.Lane == r.Lane:
+			reason = "is in the lane " + m.Lane + " already"
+		case a == Move && r.Lane == Waiting && m.Lane != Slow:
+			reason = "is not in the lane slow"
+		}
 	}
 	if reason == "" {
 		return nil
 	}
 	return fmt.Errorf("message %s %s", m.ID, reason)
+}
+
+// keepsHeld says why a message can't be let go.
+func (r *Request) keepsHeld(a Action, m Message) string {
+	switch {
+	case m.Lane != Held:
+		return "is not held"
+	case m.Unscanned != "" && !r.Unscanned:
+		return "waits for the judgement of " + m.Unscanned + "; without one it goes only by release --unscanned"
+	case a == Unhold && !m.ByHand:
+		return "is not held by hand (" + m.Reason + "); release lets it go"
+	}
+	return ""
 }
 
 // each takes joined errors apart.

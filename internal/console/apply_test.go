@@ -40,7 +40,7 @@ func name(i int) string { return fmt.Sprintf("%0*d", mail.IDLength, i) }
 // sixLanes is a queue of one message in each lane and two more that are held.
 func sixLanes() *memory {
 	q := &memory{messages: []Message{
-		fresh: {Lane: Fresh}, waiting: {Lane: Waiting}, slow: {Lane: Slow}, virus: {Lane: Held, Reason: "virus"},
+		fresh: {Lane: Fresh}, waiting: {Lane: Waiting}, slow: {Lane: Slow}, virus: {Lane: Held, Reason: "virus", Quarantined: true},
 		byHand: {Lane: Held, ByHand: true}, unscanned: {Lane: Held, Unscanned: "clamav"},
 	}}
 	for i := range q.messages {
@@ -76,7 +76,7 @@ func TestApply(t *testing.T) {
 		{"retry held", Retry, Request{IDs: named(virus)}, nil, []string{"is held; release"}},
 		{"hold all", Hold, Request{All: true}, []int{fresh, waiting, slow}, nil},
 		{"unhold all", Unhold, Request{All: true}, []int{byHand}, nil},
-		{"unhold what a verdict holds", Unhold, Request{IDs: named(virus)}, nil, []string{"held by a verdict (virus)"}},
+		{"unhold what a verdict holds", Unhold, Request{IDs: named(virus)}, nil, []string{"not held by hand (virus)"}},
 		{"release all", Release, Request{All: true}, []int{virus, byHand}, nil},
 		{"release all, unscanned too", Release, Request{All: true, Unscanned: true}, []int{virus, byHand, unscanned}, nil},
 		{"release one", Release, Request{IDs: named(virus)}, []int{virus}, nil},
@@ -87,6 +87,9 @@ func TestApply(t *testing.T) {
 		{"move to retry", Move, Request{All: true, Lane: Waiting}, []int{slow}, nil},
 		{"move back what is not slow", Move, Request{IDs: named(fresh, waiting), Lane: Waiting}, nil, []string{"not in the lane slow", "in the lane retry already"}},
 		{"bounce all", Bounce, Request{All: true}, []int{fresh, waiting, slow}, nil},
+		{"bounce what is held", Bounce, Request{Filter: Filter{Lanes: []string{Held}}}, []int{byHand, unscanned}, nil},
+		{"expire one that is held", Expire, Request{IDs: named(byHand)}, []int{byHand}, nil},
+		{"expire the quarantine", Expire, Request{IDs: named(virus)}, nil, []string{"must not hear"}},
 		{"expire all", Expire, Request{All: true}, []int{fresh, waiting, slow}, nil},
 	}
 	both(t, func(t *testing.T, start func(*memory) admin) {

@@ -14,7 +14,7 @@ type Message struct {
 	State    string     `json:"state"` // queue, slow or hold
 	Lane     string     `json:"lane"`
 	Reason   string     `json:"reason,omitempty"`
-	ByHand   bool       `json:"held_by_hand,omitempty"` // an operator holds it, no verdict
+	ByHand   bool       `json:"held_by_hand,omitempty"` // an operator holds it
 	Active   bool       `json:"active"`                 // it is being delivered
 	Attempts int        `json:"attempts"`
 	Next     *time.Time `json:"next,omitempty"` // of the next attempt
@@ -30,6 +30,8 @@ type Message struct {
 	// still to judge the message.
 	Silent    string `json:"silent,omitempty"`
 	Unscanned string `json:"unscanned,omitempty"`
+	// Quarantined says that a verdict has held it since it came.
+	Quarantined bool `json:"quarantined,omitempty"`
 
 	QueueName    string      `json:"queue_name"` // the lane
 	QueueID      string      `json:"queue_id"`
