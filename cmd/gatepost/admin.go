@@ -86,7 +86,7 @@ func message(i queue.Info) console.Message {
 	m := console.Message{
 		ID: i.ID, State: i.State, Lane: lane, Reason: i.Reason, ByHand: i.Lane == queue.Hold && i.Reason == heldByHand,
 		Active: i.Active, Attempts: i.Attempts, Origin: i.Origin, Listener: i.Listener, Client: i.Client, Helo: i.Helo,
-		User: i.User, Subject: i.Subject, Score: i.Score, Silent: i.Silent, Unscanned: i.Unscanned,
+		User: i.User, Subject: i.Subject, Score: i.Score, Silent: i.Silent, Unscanned: i.Unscanned, Quarantined: i.Quarantined,
 		QueueName: lane, QueueID: i.ID, Arrival: i.Received.Unix(), Size: i.Size, Sender: i.Sender, Args: i.Args,
 		Recipients: []console.Recipient{},
 	}

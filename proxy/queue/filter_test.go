@@ -115,3 +115,23 @@ func TestListInfo(t *testing.T) {
 		break
 	}
 }
+
+// What was quarantined when it came can't be given up with a word to its sender.
+func TestListQuarantined(t *testing.T) {
+	now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	r, ids := letters(t, now)
+	if _, err := r.queue.Hold(t.Context(), "by hand", ids["slow"]); err != nil {
+		t.Fatal(err)
+	}
+	unscanned := r.entry("alice@sender.example", "bob@example.com")
+	unscanned.State, unscanned.Unscanned = spool.Hold, "clamav"
+	r.commit(unscanned)
+	for info := range r.queue.List(Filter{Lanes: []Lane{Hold}}) {
+		if info.Quarantined != (info.ID == ids["held"]) {
+			t.Errorf("%s: quarantined = %v", info.ID, info.Quarantined)
+		}
+		if _, err := r.queue.Bounce(t.Context(), info.ID); (err != nil) != info.Quarantined {
+			t.Errorf("%s: quarantined = %v, bounce: %v", info.ID, info.Quarantined, err)
+		}
+	}
+}

@@ -36,6 +36,8 @@ type Info struct {
 	User       string          `json:"user,omitempty"`      // who authenticated
 	Silent     string          `json:"silent,omitempty"`    // why the sender is never told
 	Unscanned  string          `json:"unscanned,omitempty"` // the filters that are still to judge it
+	// Quarantined says that it is held, and was when it came, for what it is.
+	Quarantined bool `json:"quarantined,omitempty"`
 }
 
 // RecipientInfo is how far one recipient is.
@@ -59,6 +61,7 @@ func (q *Queue) info(m *spool.Message) Info {
 		Active: active, Size: m.Size, Received: m.Received, Attempts: m.Attempts, Next: m.Next,
 		Sender: m.Envelope.Sender.String(), Args: strings.Join(m.Envelope.Sender.Args, " "), Client: m.Client, Listener: m.Listener, Helo: m.Helo, Subject: m.Subject, Score: m.Score,
 		User: m.User, Silent: m.Silent, Unscanned: m.Unscanned,
+		Quarantined: quarantined(m),
 	}
 	if m.Progress.State == spool.Hold {
 		info.Next = time.Time{}
