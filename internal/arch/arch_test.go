@@ -37,6 +37,7 @@ var mayImport = map[string][]string{
 	"internal/backscatter": nil,
 	"internal/mailq":       nil,
 	"internal/state":       nil,
+	"internal/drac":        nil,
 	"internal/history":     {"internal/mail"},
 	"internal/maillog":     nil,
 	"internal/metrics":     nil,
