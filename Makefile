@@ -3,7 +3,7 @@
 # make check   the same without installing; what is missing is skipped
 # make build   bin/gatepost
 # make bench   against Postfix, in one run (root, Debian's postfix)
-# make bench-milter   what a milter costs Postfix: none, Gatepost, go-milter
+# make bench-milter   what milters cost Postfix: none, Gatepost, go-milter, three; BENCH=-quick is short
 # make fuzz    every fuzz target for FUZZTIME
 # make clean
 
@@ -16,7 +16,7 @@ FUZZTIME ?= 10s
 
 SCANNERS := clamav-daemon spamassassin spamd
 # sendmail is unpacked by the tests themselves, into the user's cache: Debian has room for one MTA.
-PACKAGES := ca-certificates gcc libc6-dev libmilter-dev m4 miltertest opendkim opendkim-tools postfix spamc $(SCANNERS)
+PACKAGES := ca-certificates gcc libc6-dev libmilter-dev m4 miltertest libsasl2-modules opendkim opendkim-tools postfix sasl2-bin spamc $(SCANNERS)
 
 .PHONY: run test check build bench bench-milter fuzz clean
 
@@ -45,7 +45,7 @@ bench: build
 	go run ./integration/bench -binary bin/gatepost
 
 bench-milter: build
-	go run ./integration/milterbench -binary bin/gatepost
+	go run ./integration/milterbench -binary bin/gatepost $(BENCH)
 
 fuzz:
 	@set -e; for pkg in $$(go list ./...); do \
