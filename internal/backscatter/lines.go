@@ -84,6 +84,13 @@ func (l *lines) delimits(line string) (yes, last bool) {
 // the rule is that of the rest of the gateway. It leaves a delimiter unread.
 func (l *lines) header() ([]field, error) {
 	var all []field
+	var folded []string // the lines of the last field; joined once, there may be many
+	unfold := func() []field {
+		if len(folded) > 1 {
+			all[len(all)-1].value = strings.TrimSpace(strings.Join(folded, " "))
+		}
+		return all
+	}
 	size := 0
 	for {
 		line, err := l.next()
@@ -91,31 +98,25 @@ func (l *lines) header() ([]field, error) {
 		case errors.Is(err, io.EOF) && l.delim != "":
 			return nil, errCut // what is missing may be what counts
 		case err != nil:
-			return all, ended(err)
+			return unfold(), ended(err)
 		}
 		if yes, _ := l.delimits(line); yes {
 			l.back(line)
-			return all, nil
+			return unfold(), nil
 		}
 		if size += len(line) + 1; size > maxHeader || len(all) > maxFields {
 			return nil, errTooLong
 		}
-		switch {
-		case line == "":
-			return all, nil
-		case line[0] == ' ' || line[0] == '\t':
-			if len(all) == 0 {
-				return nil, nil
-			}
-			f := &all[len(all)-1]
-			f.value = strings.TrimSpace(f.value + " " + strings.TrimSpace(line))
-		default:
-			f, ok := parseField(line)
-			if !ok {
-				return all, nil
-			}
-			all = append(all, f)
+		if line != "" && (line[0] == ' ' || line[0] == '\t') && len(all) > 0 {
+			folded = append(folded, strings.TrimSpace(line))
+			continue
 		}
+		f, ok := parseField(line)
+		if !ok {
+			return unfold(), nil
+		}
+		all = append(unfold(), f)
+		folded = []string{f.value}
 	}
 }
 
