@@ -16,7 +16,6 @@ import (
 	"gatepost/filters/spamassassin"
 	"gatepost/internal/config"
 	"gatepost/internal/console"
-	"gatepost/internal/dns"
 	"gatepost/internal/mail"
 	"gatepost/internal/metrics"
 	"gatepost/milter"
@@ -96,7 +95,7 @@ func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (g *ga
 }
 
 func (g *gateway) assembleListeners(cfg *config.Config) error {
-	resolver, err := dns.New(dns.DefaultConfig(), nil)
+	resolver, err := clientNames(cfg)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"gatepost/internal/config"
-	"gatepost/internal/dns"
 	"gatepost/internal/mail"
 	"gatepost/proxy/forward"
 	"gatepost/proxy/spool"
@@ -45,17 +44,6 @@ func newHops(cfg *config.Config, log *slog.Logger) (h hops, err error) {
 		h.back[m.Name] = back
 	}
 	return h, nil
-}
-
-// routesOf are the routes of a configuration, with the resolver that they ask.
-func routesOf(cfg *config.Config) (forward.Config, error) {
-	client, err := dns.NewClient(cfg.DNS)
-	if err != nil {
-		return forward.Config{}, err
-	}
-	routes := cfg.Forward
-	routes.Resolver = client
-	return routes, nil
 }
 
 // Reroute sends what was held for an MTA back to it.

@@ -61,6 +61,9 @@ func (g *gateway) take(cfg *config.Config) error {
 	if err := g.forward.Update(routes); err != nil {
 		return err
 	}
+	if err := g.queue.Update(cfg.Queue); err != nil {
+		return err
+	}
 	g.renew(judge, bare)
 	g.level.Set(cfg.Log.Level)
 	var errs []error
@@ -89,7 +92,6 @@ func needRestart(old, fresh *config.Config) []string {
 	changed("spool_min_free", old.SpoolMinFree != fresh.SpoolMinFree)
 	changed("control", old.Control != fresh.Control)
 	changed("console.address", old.Console != fresh.Console)
-	changed("queue", !reflect.DeepEqual(old.Queue, fresh.Queue))
 	changed("log.format", old.Log.Format != fresh.Log.Format)
 	names := make(map[string]config.Listener)
 	for _, l := range fresh.Listeners {

@@ -26,10 +26,11 @@ func TestNeedRestart(t *testing.T) {
 		{"what can be reloaded", func(c *config.Config) {
 			c.Listeners[0].Limits.MaxSize = 7
 			c.Log.Level = slog.LevelDebug
+			c.Queue.MaxDeliveries = 3
 			c.Hostname = "other.example.com"
 		}, []string{"hostname"}},
 		{"paths", func(c *config.Config) { c.Spool, c.Control, c.Console.Address = "/t", "/d", "y:3" }, []string{"spool", "control", "console.address"}},
-		{"queue and log", func(c *config.Config) { c.Queue.MaxDeliveries, c.Log.Format = 3, maillog.JSON }, []string{"queue", "log.format"}},
+		{"log", func(c *config.Config) { c.Log.Format = maillog.JSON }, []string{"log.format"}},
 		{"a listener moved", func(c *config.Config) { c.Listeners[0].Address, c.Listeners[0].Role = "x:9", proxy.Relay }, []string{"listener.a.address", "listener.a.role"}},
 		{"a listener gone", func(c *config.Config) { c.Listeners = c.Listeners[:1] }, []string{"listener.b"}},
 		{"a listener renamed", func(c *config.Config) { c.Listeners[1].Name = "n" }, []string{"listener.b", "listener.n"}},

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"gatepost/internal/config"
-	"gatepost/internal/dns"
 	"gatepost/internal/mail"
 	"gatepost/internal/maillog"
 	"gatepost/proxy"
@@ -163,7 +162,7 @@ func (s *scanner) client(cfg *config.Config, f scanFlags) error {
 	if err != nil {
 		return exit(exitUsage, "--ip: %w", err)
 	}
-	names, err := dns.New(dns.DefaultConfig(), nil)
+	names, err := clientNames(cfg)
 	if err != nil {
 		return because(err)
 	}

@@ -193,7 +193,7 @@ func (c *Config) read(top table, listening bool) {
 	c.checkUnscanned(top)
 	notBuilt(top)
 
-	top.table("queue").attach(split(c.Queue.Validate()), &c.Queue, "queue: ")
+	c.checkQueue(top.table("queue"))
 	top.table("filtering").attach(split(c.Filtering.Validate()), &c.Filtering, "filters: ")
 	c.checkAddresses(top)
 	c.checkRelay(top)

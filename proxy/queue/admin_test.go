@@ -305,19 +305,40 @@ func TestReleasedIsNotExpired(t *testing.T) {
 
 func TestCounts(t *testing.T) {
 	r := newRig(t)
-	if got := r.queue.Counts(); len(got) != 0 {
-		t.Errorf("of an empty spool: %v", got)
+	for lane, c := range r.queue.Counts() {
+		if c != (Count{}) {
+			t.Errorf("of an empty spool: %s: %v", lane, c)
+		}
 	}
 	base := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
-	for i, state := range []spool.State{spool.Queue, spool.Hold, spool.Queue, spool.Hold, spool.Hold} {
+	for i, lane := range []Lane{Fresh, Hold, Retry, Slow, Fresh, Hold, Hold, Slow} {
 		e := r.entry("", "bob@example.com")
-		e.State, e.Received = state, base.Add(time.Duration(i)*time.Minute)
+		e.Received = base.Add(time.Duration(i) * time.Minute)
 		r.commit(e)
+		p := spool.Progress{State: spool.Queue, Recipients: make([]spool.Recipient, 1)}
+		switch lane {
+		case Fresh:
+			continue
+		case Retry:
+			p.Attempts = 1
+		case Slow, Hold:
+			p.State, p.Attempts = spool.State(lane), i%2 // tried or not
+		}
+		if err := r.spool.Save(e.ID, p); err != nil {
+			t.Fatal(err)
+		}
 	}
-	got := r.queue.Counts()
-	if len(got) != 2 || got[spool.Queue].Messages != 2 || !got[spool.Queue].Oldest.Equal(base) ||
-		got[spool.Hold].Messages != 3 || !got[spool.Hold].Oldest.Equal(base.Add(time.Minute)) {
-		t.Errorf("counts: %v", got)
+	want := map[Lane]Count{Fresh: {2, base}, Hold: {3, base.Add(time.Minute)}, Retry: {1, base.Add(2 * time.Minute)}, Slow: {2, base.Add(3 * time.Minute)}}
+	for range 2 {
+		for lane, c := range r.queue.Counts() {
+			if c.Messages != want[lane].Messages || !c.Oldest.Equal(want[lane].Oldest) {
+				t.Errorf("%s: %v, want %v", lane, c, want[lane])
+			}
+		}
+		if err := r.spool.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r.open() // the same after a restart
 	}
 }
 

@@ -19,13 +19,15 @@ const (
 )
 
 // LaneOf is the lane that a message is in.
-func LaneOf(m *spool.Message) Lane {
+func LaneOf(m *spool.Message) Lane { return laneOf(m.Progress.State, m.Attempts > 0) }
+
+func laneOf(state spool.State, tried bool) Lane {
 	switch {
-	case m.Progress.State == spool.Hold:
+	case state == spool.Hold:
 		return Hold
-	case m.Progress.State == spool.Slow:
+	case state == spool.Slow:
 		return Slow
-	case m.Attempts > 0:
+	case tried:
 		return Retry
 	}
 	return Fresh

@@ -124,35 +124,24 @@ func (q *Queue) WriteContent(id string, w io.Writer) error {
 	return nil
 }
 
-// Count is how many messages are in one state, and since when.
+// Count is how many messages are in one lane, and since when.
 type Count struct {
 	Messages int
 	Oldest   time.Time // received; zero where there are none
 }
 
-// Counts returns a Count for each state that has messages. It may have to read
-// much of the spool: ask every few seconds, not more often.
-func (q *Queue) Counts() map[spool.State]Count {
-	counts := make(map[spool.State]Count)
-	for state, n := range q.spool.Stats().Messages {
-		if n > 0 {
-			counts[state] = Count{Messages: n}
+// Counts returns a Count for each lane. It reads nothing from disk, but looks at
+// every message: ask every few seconds, not more often.
+func (q *Queue) Counts() map[Lane]Count {
+	counts := map[Lane]Count{Fresh: {}, Retry: {}, Slow: {}, Hold: {}}
+	for kind, kept := range q.spool.Survey() {
+		lane := laneOf(kind.State, kind.Tried)
+		c := counts[lane]
+		c.Messages += kept.Messages
+		if c.Oldest.IsZero() || kept.Oldest.Before(c.Oldest) {
+			c.Oldest = kept.Oldest
 		}
-	}
-	left := len(counts)
-	if left == 0 {
-		return counts
-	}
-	for m := range q.spool.All() {
-		c, ok := counts[m.Progress.State]
-		if !ok || !c.Oldest.IsZero() {
-			continue
-		}
-		c.Oldest = m.Received
-		counts[m.Progress.State] = c
-		if left--; left == 0 {
-			break
-		}
+		counts[lane] = c
 	}
 	return counts
 }

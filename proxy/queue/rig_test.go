@@ -48,6 +48,16 @@ func (n *nextHop) Route(rcpt mail.Address) (string, bool) {
 	return rcpt.Domain, !n.noRoute[rcpt.Domain]
 }
 
+// Group is the domain below .example, "" for any other.
+func (n *nextHop) Group(dest string) string {
+	for _, g := range []string{"local", "internal", "remote"} {
+		if strings.HasSuffix(dest, g+".example") {
+			return g
+		}
+	}
+	return ""
+}
+
 func (n *nextHop) Deliver(ctx context.Context, dest string, facts mail.Facts, env mail.Envelope, content mail.Content) []mail.Outcome {
 	var b bytes.Buffer
 	if _, err := content.WriteTo(&b); err != nil {
@@ -170,6 +180,7 @@ type rig struct {
 	tally *tally
 	fail  func(step string) error
 	now   func() time.Time
+	quiet bool // nothing is kept of log and attempts
 
 	spool *spool.Spool
 	queue *Queue
@@ -231,7 +242,7 @@ func (r *rig) remake() {
 	r.t.Helper()
 	q, err := New(r.cfg, Deps{
 		Spool: r.spool, Deliverer: r.next, Stats: r.tally, Hostname: "mx1.example.com",
-		Log: slog.New(slog.NewJSONHandler(&r.log, nil)), Now: func() time.Time { return r.clock() },
+		Log: r.logger(), Now: func() time.Time { return r.clock() },
 		Failpoint: func(step string) error {
 			if r.fail == nil {
 				return nil
@@ -243,6 +254,13 @@ func (r *rig) remake() {
 		r.t.Fatal(err)
 	}
 	r.queue = q
+}
+
+func (r *rig) logger() *slog.Logger {
+	if r.quiet {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewJSONHandler(&r.log, nil))
 }
 
 func (r *rig) clock() time.Time {

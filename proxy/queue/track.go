@@ -149,7 +149,7 @@ func (d *destination) holds(t track) int {
 	if t == slowTrack {
 		return d.slow
 	}
-	return d.active
+	return d.active - d.slow
 }
 
 // standby is a destination that has its share of a track.
