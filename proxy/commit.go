@@ -19,17 +19,6 @@ type parcel struct {
 	entries []spool.Entry
 }
 
-// commit makes the parts of a message durable and tells the queue. kept is
-// false when there was nothing to keep.
-func (s *session) commit(ctx context.Context, tx *transaction, parts []part) (kept bool, err error) {
-	parcels, err := s.pack(tx, parts)
-	defer discard(parcels)
-	if err != nil {
-		return false, err
-	}
-	return len(parcels) > 0, s.keep(ctx, parcels)
-}
-
 func (s *session) pack(tx *transaction, parts []part) ([]parcel, error) {
 	body := tx.in.draft.Size() - tx.Message.BodySize()
 	return pack(s.store, &tx.Transaction, tx.ID, parcel{draft: tx.in.draft}, body, parts)
@@ -41,8 +30,9 @@ func discard(parcels []parcel) {
 	}
 }
 
-// keep commits parcels and announces what is in them.
-func (s *session) keep(ctx context.Context, parcels []parcel) error {
+// keep makes parcels durable and announces what is in them. tried has those that
+// a delivery was tried of, by ID.
+func (s *session) keep(ctx context.Context, parcels []parcel, tried map[string]*spool.Message) error {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
 	var due []string
@@ -63,6 +53,8 @@ func (s *session) keep(ctx context.Context, parcels []parcel) error {
 		}
 		for _, e := range p.entries {
 			switch {
+			case tried[e.ID] != nil:
+				s.deps.Courier.Tried(tried[e.ID])
 			case e.State == spool.Queue:
 				due = append(due, e.ID)
 			case e.Unscanned != "":

@@ -48,6 +48,23 @@ func (l LineEndings) Validate() error {
 	return fmt.Errorf("unknown line endings %q: want strict or normalise", string(l))
 }
 
+// Delivery is when a message goes to its next hop.
+type Delivery string
+
+// The choices.
+const (
+	Queued      Delivery = "queue"       // after it is durable and answered
+	Interactive Delivery = "interactive" // while the client waits
+)
+
+// Validate checks that the choice is known.
+func (d Delivery) Validate() error {
+	if d == Queued || d == Interactive {
+		return nil
+	}
+	return fmt.Errorf("unknown delivery %q: want queue or interactive", string(d))
+}
+
 // Config of one listener.
 type Config struct {
 	Name        string      `toml:"-"`            // as in [listener.NAME]
@@ -65,6 +82,13 @@ type Config struct {
 	// stops. Default 30s.
 	Grace  time.Duration `toml:"grace"`
 	Limits Limits        `toml:"limits"`
+
+	// Delivery says when a message is delivered: from the queue, after it was
+	// answered ("queue", the default), or while the client waits, who gets the
+	// next hop's answer ("interactive"); the queue takes over what fails.
+	Delivery Delivery `toml:"delivery"`
+	// InteractiveTimeout is how long the client waits for that. Default 30s.
+	InteractiveTimeout time.Duration `toml:"interactive_timeout"`
 
 	Trusted    []netip.Prefix `toml:"-"` // relay.networks
 	Postmaster mail.Address   `toml:"-"` // who <postmaster> is; default postmaster at Hostname
@@ -113,6 +137,9 @@ func DefaultConfig() Config {
 		Role:        MX,
 		LineEndings: Strict,
 		Grace:       30 * time.Second,
+		Delivery:    Queued,
+
+		InteractiveTimeout: 30 * time.Second,
 		Limits: Limits{
 			MaxSize:                 50 << 20,
 			MaxRecipients:           1000,
@@ -164,9 +191,19 @@ func (c Config) Validate() error {
 	if c.Grace < 0 {
 		bad("grace %s is negative", c.Grace)
 	}
+	if err := c.Delivery.Validate(); err != nil {
+		bad("%w", err)
+	}
+	if c.InteractiveTimeout < time.Second || c.InteractiveTimeout > longestPatience {
+		bad("interactive_timeout %s: want 1s to %s", c.InteractiveTimeout, longestPatience)
+	}
 	c.Limits.check(bad)
 	return errors.Join(errs...)
 }
+
+// longestPatience is what a client has for the next hop, of the ten minutes that
+// it waits for our answer (RFC 5321 4.5.3.2.6).
+const longestPatience = 4 * time.Minute
 
 const minLine = 512 // RFC 5321 4.5.3.1.4
 

@@ -16,6 +16,7 @@ type Deps struct {
 	Queue      Queue     // nil: nobody is told
 	Resolver   Resolver  // nil: clients have no names
 	Unscanned  Unscanned // nil: nobody is told
+	Courier    Courier   // nil: all mail goes by way of the queue
 	Stats      Stats     // nil: nothing is counted
 	Log        *slog.Logger
 }
@@ -26,6 +27,16 @@ type Queue interface{ Accepted(ids ...string) }
 // Unscanned is told of messages that were committed and are still to be judged.
 // It must not block.
 type Unscanned interface{ Unscanned(entries ...spool.Entry) }
+
+// Courier delivers a message while its client waits.
+type Courier interface {
+	// Attempt tries once to deliver a message that is not in the spool, and
+	// notes in m.Recipients how that went; it ends soon after ctx does.
+	Attempt(ctx context.Context, m *spool.Message, content mail.Content)
+	// Tried takes over messages that were committed after that, with what came
+	// of it. It must not block.
+	Tried(messages ...*spool.Message)
+}
 
 // Resolver finds the forward-confirmed name of a client, "" for none. It
 // returns within its own time limit.
@@ -43,8 +54,8 @@ type Stats interface {
 	// Message counts an answered message. The action is the name of the strongest
 	// mail.Action among its recipients; the reason is "policy", or what we
 	// ourselves refused it for: "bare-cr", "bare-lf", "nul", "size", "header",
-	// "loop", "judge-timeout", "panic", "spool", "full", "gone"; or "repeat" for
-	// one that was taken before.
+	// "loop", "judge-timeout", "panic", "spool", "full", "gone"; "repeat" for one
+	// that was taken before; "next-hop" for what the next hop refused.
 	Message(listener, action, reason string, size int64)
 	// Recipient counts the handler's answer to a RCPT command.
 	Recipient(listener, action string)

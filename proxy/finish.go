@@ -67,20 +67,38 @@ func (s *session) decide(ctx context.Context, tx *transaction) (d decision, judg
 		d.reason = "the client is gone"
 		return d, true
 	}
-	kept, err := s.commit(ctx, tx, parts)
+	return s.take(ctx, tx, v, parts), true
+}
+
+// take keeps the parts of a message, or delivers them while the client waits.
+func (s *session) take(ctx context.Context, tx *transaction, v mail.Verdict, parts []part) decision {
+	parcels, err := s.pack(tx, parts)
+	defer discard(parcels)
 	if err != nil {
-		r, cause := spoolFault(err)
-		s.log.Error("spool", "id", tx.ID, "error", err)
-		return refusal(r, cause), true
+		return s.spoolFailed(tx, err)
 	}
-	if !kept && v.Action != mail.Discard {
-		v = mail.Verdict{Action: mail.Discard, Reason: "no recipients left"}
+	if len(parcels) == 0 {
+		if v.Action != mail.Discard {
+			v = mail.Verdict{Action: mail.Discard, Reason: "no recipients left"}
+		}
+		return accepted(tx, v)
 	}
-	d = accepted(tx, v)
-	if kept {
-		d.taken = tx.ID
+	if s.set.Delivery == Interactive && s.deps.Courier != nil {
+		return s.deliver(ctx, tx, v, parcels)
 	}
-	return d, true
+	if err := s.keep(ctx, parcels, nil); err != nil {
+		return s.spoolFailed(tx, err)
+	}
+	d := accepted(tx, v)
+	d.taken = tx.ID
+	return d
+}
+
+// spoolFailed is the answer to a message that can't be kept.
+func (s *session) spoolFailed(tx *transaction, err error) decision {
+	s.log.Error("spool", "id", tx.ID, "error", err)
+	r, cause := spoolFault(err)
+	return refusal(r, cause)
 }
 
 // repeat is the answer to a message that was taken before.

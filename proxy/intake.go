@@ -121,6 +121,7 @@ const (
 	causeFull    = "full"
 	causeGone    = "gone"
 	causeRepeat  = "repeat"
+	causeNextHop = "next-hop"
 )
 
 func faultCause(err error) string {

@@ -51,6 +51,9 @@ func (c *Config) checkListener(top table, s named, l *Listener) {
 			s.child("on_error").problem("this listener asks its handler, not the filters", "write handler_on_error, or remove the key")
 		}
 	}
+	if s.has("interactive_timeout") && l.Delivery != proxy.Interactive {
+		s.child("interactive_timeout").problem("nothing is delivered here while the client waits", `write delivery = "interactive", or remove the key`)
+	}
 	own, common := split(l.Config.Validate()), []string(nil)
 	for i := len(own) - 1; i >= 0; i-- {
 		key, isLimit := strings.CutPrefix(own[i], "listener "+l.Name+": limits.")

@@ -93,6 +93,16 @@ func (q *Queue) part(it *item, d *destination) (part, error) {
 // attempt asks the deliverer and judges the destination. Whatever goes wrong
 // here, and not at the next hop, puts the recipients off.
 func (q *Queue) attempt(ctx context.Context, dest string, p part) (out []mail.Outcome, v verdict) {
+	content, err := q.spool.Open(p.msg.ID)
+	if err != nil {
+		q.log.Error("content can't be read", "id", p.msg.ID, "error", err)
+		return putOff(p.env, localError), silent
+	}
+	defer content.Close()
+	return q.try(ctx, dest, p, content)
+}
+
+func (q *Queue) try(ctx context.Context, dest string, p part, content mail.Content) (out []mail.Outcome, v verdict) {
 	id := p.msg.ID
 	defer func() {
 		if e := recover(); e != nil {
@@ -103,12 +113,6 @@ func (q *Queue) attempt(ctx context.Context, dest string, p part) (out []mail.Ou
 	if err := q.step(stepAttempt); err != nil {
 		return putOff(p.env, localError), silent
 	}
-	content, err := q.spool.Open(id)
-	if err != nil {
-		q.log.Error("content can't be read", "id", id, "error", err)
-		return putOff(p.env, localError), silent
-	}
-	defer content.Close()
 	ctx, cancel := context.WithTimeout(ctx, q.config().AttemptTimeout)
 	defer cancel()
 	began := time.Now()
