@@ -154,6 +154,9 @@ func (r *report) returned() returned {
 	if ret, _ := r.msg.Envelope.Sender.Arg("RET"); strings.EqualFold(ret, "HDRS") {
 		return returned{}
 	}
+	if _, ok := r.msg.Envelope.Sender.Arg("REQUIRETLS"); ok {
+		return returned{} // RFC 8689 5: nobody knows how safe the way back is
+	}
 	var high highBit
 	if _, err := r.content.WriteTo(&high); err != nil {
 		return returned{}

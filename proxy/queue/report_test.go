@@ -283,6 +283,7 @@ func TestReportArguments(t *testing.T) {
 		{name: "none", content: original, kind: "message/rfc822"},
 		{name: "RET=FULL", sender: []string{"RET=FULL"}, content: original, kind: "message/rfc822"},
 		{name: "RET=HDRS", sender: []string{"RET=HDRS"}, content: original, kind: "text/rfc822-headers"},
+		{name: "REQUIRETLS", sender: []string{"REQUIRETLS", "RET=FULL"}, content: original, kind: "text/rfc822-headers"},
 		{name: "ret=hdrs in lower case", sender: []string{"ret=hdrs"}, content: original, kind: "text/rfc822-headers"},
 		{name: "large", content: large, kind: "text/rfc822-headers"},
 		{name: "large with RET=FULL", sender: []string{"RET=FULL"}, content: large, kind: "text/rfc822-headers"},
