@@ -105,7 +105,7 @@ func (g *gateway) assembleListeners(cfg *config.Config) error {
 			return fmt.Errorf("listener %s: %w", l.Name, err)
 		}
 		s, err := proxy.New(l.Config, proxy.Deps{
-			NewHandler: handlers, Spool: g.spool, Queue: g.queue, Unscanned: g.rescan, Resolver: resolver, Stats: g.metrics, Log: g.log,
+			NewHandler: handlers, Spool: g.spool, Queue: g.queue, Unscanned: g.rescan, Courier: g.queue, Resolver: resolver, Stats: g.metrics, Log: g.log,
 		})
 		if err != nil {
 			return err
@@ -360,11 +360,8 @@ func (g *gateway) ready() error {
 
 func (g *gateway) queues() map[string]metrics.Queue {
 	all := make(map[string]metrics.Queue)
-	for _, state := range []spool.State{spool.Queue, spool.Slow, spool.Hold} {
-		all[string(state)] = metrics.Queue{}
-	}
-	for state, c := range g.queue.Counts() {
-		all[string(state)] = metrics.Queue{Messages: c.Messages, Oldest: c.Oldest}
+	for lane, c := range g.queue.Counts() {
+		all[string(lane)] = metrics.Queue{Messages: c.Messages, Oldest: c.Oldest}
 	}
 	return all
 }
@@ -385,8 +382,8 @@ func (g *gateway) status() console.Status {
 	s.Reloaded = g.reloaded
 	g.mu.Unlock()
 	s.Queue = make(map[string]int)
-	for state, n := range g.spool.Stats().Messages {
-		s.Queue[string(state)] = n
+	for lane, c := range g.queue.Counts() {
+		s.Queue[string(lane)] = c.Messages
 	}
 	if err := g.ready(); err != nil {
 		s.NotReady = err.Error()
