@@ -88,6 +88,8 @@ func (s *Set) keep(ctx context.Context, tx *mail.Transaction, v *mail.Verdict) e
 	when := Before
 	if v != nil {
 		when = After
+	} else if tx.Session.Again {
+		return nil // it was kept when it came
 	}
 	var errs []error
 	for _, j := range s.journals {

@@ -171,6 +171,19 @@ func TestMaildir(t *testing.T) {
 	}
 }
 
+// A message that is judged again is the one that came, with another outcome.
+func TestJudgedAgain(t *testing.T) {
+	for when, want := range map[When]int{Before: 0, After: 1} {
+		dir := t.TempDir()
+		tx := transaction(t)
+		tx.Session.Again = true
+		set(t, Deps{}, Config{Maildir: dir, When: when}).Handler(judge{}).Message(t.Context(), tx)
+		if n := len(files(t, dir)); n != want {
+			t.Errorf("%s: %d copies, want %d", when, n, want)
+		}
+	}
+}
+
 // A message without its copy is put off; one that is refused anyway is refused.
 func TestCopyFails(t *testing.T) {
 	for _, tt := range []struct {
