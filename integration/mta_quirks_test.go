@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -191,3 +192,23 @@ func TestDiscardAtMail(t *testing.T) {
 		})
 	}
 }
+
+// Without a filter the MTA keeps the body: we see the header alone, and the
+// message is what it was.
+func TestBodyIsNotSentWhereNobodyLooks(t *testing.T) {
+	for _, name := range []string{"Postfix", "sendmail"} {
+		t.Run(name, func(t *testing.T) {
+			s := plainMTA(t, name)
+			l := letter(testkit.Message("1", "large", testkit.Filler(300_000)))
+			from := len(s.gateway.Log())
+			sendWant(t, s.Address(), l, testkit.Dot, 250)
+			checkStamped(t, s.arrive(0).Data, l.Data)
+			s.logged(from, "action=accept")
+			if size := loggedSize.FindString(s.gateway.Log()[from:]); len(size) > len("size=999") {
+				t.Errorf("%s of a message with a header of some 300 bytes: its body was sent", size)
+			}
+		})
+	}
+}
+
+var loggedSize = regexp.MustCompile(`\bsize=\d+`)

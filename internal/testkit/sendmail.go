@@ -215,6 +215,8 @@ func (s *Sendmail) mc(addr string) string {
 		define("confDONT_BLAME_SENDMAIL", "MapInUnsafeDirPath,ClassFileInUnsafeDirPath,FileDeliveryToHardLink"),
 		define("confTO_IDENT", "0"),
 		define("confDELIVERY_MODE", "background"),
+		// On a busy machine it would take no mail, or leave it in the queue.
+		define("confREFUSE_LA", "0"), define("confQUEUE_LA", "10000"), define("confDELAY_LA", "0"),
 		define("confLOG_LEVEL", "0"), // there is no syslogd
 		"define(`ESMTP_MAILER_ARGS', `TCP $h " + Port(s.Next) + "')dnl",
 		"FEATURE(`no_default_msa')dnl",
