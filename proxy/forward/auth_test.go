@@ -332,6 +332,7 @@ func TestIdentityErrors(t *testing.T) {
 		{"mta-sts of a host", TLSSTS, Identity{}, "", `tls: "mta-sts" asks the policy of a domain`},
 		{"auto of a host", TLSAuto, Identity{}, "", `tls: "auto" asks the policy of a domain`},
 		{"dane of a host", TLSDANE, Identity{}, "", ""},
+		{"dane of an address", TLSDANE, Identity{}, "smtp://192.0.2.1", `tls: "dane" needs the host's name`},
 		{"mta-sts of a domain", TLSSTS, Identity{}, "mx", ""},
 		{"socket", TLSVerify, Identity{}, "lmtp+unix:///run/x", `tls: "verify" can't be with a unix socket`},
 	}

@@ -113,7 +113,7 @@ func (c *conn) startTLS(ctx context.Context) *failure {
 	must := c.security.must()
 	if !c.ext.startTLS {
 		if must {
-			return noTLS("7.4", "TLS is required, but was not offered%s", c.because())
+			return noTLS("7.4", "TLS is required, but was not offered%s", c.because(nil))
 		}
 		return nil
 	}
@@ -124,7 +124,7 @@ func (c *conn) startTLS(ctx context.Context) *failure {
 	case r.Code == 421:
 		return hungUp(r)
 	case r.Code != 220 && must:
-		return noTLS("7.4", "TLS is required, but STARTTLS was refused: %s%s", r, c.because())
+		return noTLS("7.4", "TLS is required, but STARTTLS was refused: %s%s", r, c.because(nil))
 	case r.Code != 220:
 		return nil
 	case c.in.Buffered() > 0:
@@ -145,7 +145,7 @@ func (c *conn) handshake(ctx context.Context) *failure {
 		return broken("starting TLS", err)
 	}
 	if err := tc.HandshakeContext(ctx); err != nil {
-		failed := noTLS("7.5", "TLS handshake: %s%s", reason(err), c.because())
+		failed := noTLS("7.5", "TLS handshake: %s%s", reason(err), c.because(err))
 		failed.tls = true
 		return failed
 	}

@@ -72,24 +72,27 @@ type sender interface {
 
 // deliver runs a transaction over a connection of its own or a kept one.
 func (h hop) deliver(ctx context.Context, t *transaction) *failure {
+	// Before there is a slot: a domain whose policy is slow to be had must not
+	// keep the others from a host that they share.
+	want, failed := h.wanted(ctx, t)
+	if failed != nil {
+		h.judge(h.addr, failed)
+		return failed
+	}
 	select {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
 	case <-ctx.Done():
 		return interrupted()
 	}
-	failed := h.try(ctx, t)
+	failed = h.try(ctx, t, want)
 	h.judge(h.addr, failed)
 	return failed
 }
 
 // try uses a kept connection where there is one. That it is dead may show only
 // now: then nothing was accepted yet, and a new one is the same attempt.
-func (h hop) try(ctx context.Context, t *transaction) *failure {
-	want, failed := h.wanted(ctx, t)
-	if failed != nil {
-		return failed
-	}
+func (h hop) try(ctx context.Context, t *transaction, want security) *failure {
 	if c := h.take(h.addr, want); c != nil {
 		failed := h.run(ctx, c, t)
 		if failed == nil || failed.ours || t.begun {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"log/slog"
 	"strings"
 )
@@ -35,7 +36,10 @@ func (c *conn) tlsConfig() *tls.Config {
 	}
 	// Called for resumed sessions, too, with the certificates of the first.
 	t.VerifyConnection = func(state tls.ConnectionState) error {
-		return c.verify(state.PeerCertificates, names)
+		if err := c.verify(state.PeerCertificates, names); err != nil {
+			return wrongCertificate{err}
+		}
+		return nil
 	}
 	return t
 }
@@ -59,18 +63,28 @@ func (c *conn) verify(chain []*x509.Certificate, names []string) error {
 	return nil
 }
 
-// because tells whose wish it is that failed, and what can be done.
-func (c *conn) because() string {
+// wrongCertificate is a certificate that the policy does not want.
+type wrongCertificate struct{ error }
+
+// because tells whose wish it is that failed, and what can be done about a
+// certificate.
+func (c *conn) because(err error) string {
 	name, _, _ := strings.Cut(c.security.names, " ")
+	who, wish := "", ""
 	switch c.security.tls {
 	case TLSVerify:
-		return ` (the route's tls = "verify" wants a certificate for ` + name + ` from an issuer we know: see ca_file)`
+		who, wish = `the route's tls = "verify"`, "wants a certificate for "+name+" from an issuer we know: see ca_file"
 	case TLSSTS:
-		return " (the MTA-STS policy of " + c.domain + " wants a valid certificate for " + name + ")"
+		who, wish = "the MTA-STS policy of "+c.domain, "wants a valid certificate for "+name
 	case TLSDANE:
-		return " (the TLSA records of _" + c.host.port + "._tcp." + name + " want their certificate: it was changed without them, or somebody is in between)"
+		who, wish = "the TLSA records of _"+c.host.port+"._tcp."+name, "want their certificate: it was changed without them, or somebody is in between"
+	default:
+		return ""
 	}
-	return ""
+	if !errors.As(err, new(wrongCertificate)) {
+		wish = "can't be met without TLS"
+	}
+	return " (" + who + " " + wish + ")"
 }
 
 // report logs what MTA-STS in testing would have refused.

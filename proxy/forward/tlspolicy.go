@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"gatepost/internal/dns"
@@ -39,6 +40,9 @@ func (h hop) wanted(ctx context.Context, t *transaction) (security, *failure) {
 func (h hop) policy(ctx context.Context, t *transaction) (security, *failure) {
 	if !h.tls.asksDNS() {
 		return security{tls: h.tls}, nil
+	}
+	if _, err := netip.ParseAddr(h.name); err == nil {
+		return security{tls: TLSOpportunistic}, nil // an address has no policy
 	}
 	if h.resolver == nil {
 		return security{}, noPolicy("there is no DNS resolver to ask for the policy of %s", h.name)
@@ -117,10 +121,12 @@ func noPolicy(format string, args ...any) *failure {
 
 // suits finds targets that a policy makes no sense for.
 func (s settings) suits(targets []target) error {
-	mx, local := false, false
+	mx, local, address := false, false, false
 	for _, t := range targets {
 		mx = mx || t.mx
 		local = local || t.network == "unix"
+		_, err := netip.ParseAddr(t.name)
+		address = address || err == nil
 		if t.implicitTLS && s.tls == TLSNone {
 			return errors.New(`tls: "none" can't be with smtps; use smtp, or set tls = "required" or "verify"`)
 		}
@@ -129,6 +135,8 @@ func (s settings) suits(targets []target) error {
 	case len(targets) == 0 || !targets[0].refuse.IsZero():
 	case (s.tls == TLSSTS || s.tls == TLSAuto) && !mx:
 		return fmt.Errorf(`tls: %q asks the policy of a domain for its MX hosts, and this route names its hosts; set to = "mx", or tls = "verify"`, s.tls)
+	case s.tls == TLSDANE && address:
+		return errors.New(`tls: "dane" needs the host's name, an address has no TLSA records`)
 	case (s.tls == TLSVerify || s.tls == TLSDANE) && local:
 		return fmt.Errorf(`tls: %q can't be with a unix socket, which has no name`, s.tls)
 	}
