@@ -645,7 +645,7 @@ func scoringSpamd(t *testing.T) string {
 
 func TestCleanOwnQueue(t *testing.T) {
 	sink := mailHost(t)
-	g := newGateway(t, binaries.race, sink.Addr)
+	g := newGateway(t, binaries.plain, sink.Addr)
 	g.UseSpamd("tcp:"+scoringSpamd(t), "tempfail")
 	g.Config.Set("queue", "dsn_max_score", "0")
 	g.Config.Set("queue", "first_retry", `"1h"`)
@@ -724,5 +724,45 @@ func (l *labelled) want0() {
 		if !got[label] {
 			l.t.Errorf("%s is gone", label)
 		}
+	}
+}
+
+// What packaging/ starts is what the binary understands, and systemd too.
+func TestCleanUnits(t *testing.T) {
+	binary := must(binaries.plain())(t)
+	root := must(testkit.ModuleRoot())(t)
+	dir, units, commands := t.TempDir(), []string(nil), 0
+	for _, path := range must(filepath.Glob(filepath.Join(root, "packaging", "gatepost*")))(t) {
+		text := string(must(os.ReadFile(path))(t))
+		for line := range strings.Lines(text) {
+			_, args, ok := strings.Cut(line, "gatepost queue clean ")
+			if !ok {
+				continue
+			}
+			commands++
+			out, err := exec.Command(binary, append([]string{"queue", "clean"}, append(strings.Fields(args), "--help")...)...).CombinedOutput()
+			if err != nil {
+				t.Errorf("%s: %s: %v\n%s", filepath.Base(path), line, err, out)
+			}
+		}
+		if filepath.Ext(path) == ".cron" {
+			continue
+		}
+		unit := filepath.Join(dir, filepath.Base(path))
+		if err := os.WriteFile(unit, []byte(strings.ReplaceAll(text, "/usr/bin/gatepost", binary)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		units = append(units, unit)
+	}
+	if commands < 5 || len(units) < 2 {
+		t.Errorf("%d commands, %d units", commands, len(units))
+	}
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Log("no systemd here to check the units")
+		return
+	}
+	if out, err := exec.Command(analyze, append([]string{"verify", "--man=no"}, units...)...).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("systemd-analyze: %v\n%s", err, out)
 	}
 }
