@@ -221,6 +221,7 @@ type gate struct {
 	handler *fakeHandler
 	stats   *fakeStats
 	queue   *fakeQueue
+	courier Courier
 	log     *logBuffer
 	level   slog.Level
 	stop    context.CancelFunc
@@ -323,9 +324,10 @@ func newGate(t *testing.T, change func(*Config, *gate)) *gate {
 			defer g.mu.Unlock()
 			return g.handler
 		},
-		Stats: g.stats,
-		Queue: g.queue,
-		Log:   slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: g.level})),
+		Stats:   g.stats,
+		Queue:   g.queue,
+		Courier: g.courier,
+		Log:     slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: g.level})),
 	}, g.store)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,6 +67,7 @@ type hearing struct {
 	verdict mail.Verdict // the strongest
 	parts   []part
 	refused []mail.Path // at RCPT
+	why     string      // the last of these
 }
 
 // newHearing makes a transaction of what was kept of one.
@@ -120,7 +122,7 @@ func (a *hearing) envelope(ctx context.Context, h mail.Handler) bool {
 		case taken:
 			a.tx.Envelope.Recipients = append(a.tx.Envelope.Recipients, rcpt)
 		case a.verdict.Action == mail.Reject:
-			a.refused = append(a.refused, rcpt)
+			a.refused, a.why = append(a.refused, rcpt), a.verdict.Reason
 		default:
 			return false
 		}
@@ -145,7 +147,7 @@ func (a *hearing) certain(ctx context.Context) bool {
 		refused = a.old.Envelope.Recipients
 	}
 	if len(refused) > 0 {
-		reason := "refused when it was judged: " + a.verdict.Reason
+		reason := "refused when it was judged: " + cmp.Or(a.why, a.verdict.Reason)
 		a.parts = append(a.parts, part{mail.Verdict{Action: mail.Quarantine, Reason: reason, Edits: a.verdict.Edits}, refused})
 	}
 	return true
