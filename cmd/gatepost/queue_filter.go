@@ -32,7 +32,7 @@ func lessFilterFlags(flags *pflag.FlagSet, f *console.Filter) {
 	flags.BoolVar(&f.NullSender, "null-sender", false, "notifications, which have no sender")
 	flags.Func("rcpt", "that wait for this recipient's `address`, or \"@domain\"", address(&f.Recipient))
 	flags.Func("domain", "that wait for a recipient in this `domain`; \".domain\" means those below it", text(&f.Domain))
-	flags.Func("route", "that wait for this `destination`, a key of the routes in the configuration", text(&f.Route))
+	flags.Func("route", "that wait for this `destination`, as the log has it; the key of a route means all of its own", text(&f.Route))
 	flags.Func("lane", "in one of these `lanes`: fresh, retry, slow or hold, separated by commas", func(s string) error { return setLanes(f, s) })
 	flags.Func("older", "received at least so long ago; a `time` like 4h or 2d", age(&f.Older))
 	flags.Func("younger", "received less than so long ago; a `time`", age(&f.Younger))

@@ -20,7 +20,7 @@ type Filter struct {
 	NullSender bool
 	Recipient  string // an address, or "@domain"; in any case
 	Domain     string // of a recipient; ".domain" stands for those below it
-	Route      string // destination of a recipient, as Deliverer.Route names it
+	Route      string // destination of a recipient, as Deliverer.Route names it; or what that has before a space
 	Listener   string
 	User       string         // who authenticated
 	Older      time.Duration  // received at least so long ago
@@ -97,7 +97,8 @@ func (q *Queue) ofRecipients(f Filter, m *spool.Message) bool {
 		(f.Domain == "" || anyWaiting(m, func(a mail.Address) bool { return matchDomain(f.Domain, a.Domain) })) &&
 		(f.Route == "" || anyWaiting(m, func(a mail.Address) bool {
 			dest, ok := q.route(m, a)
-			return ok && strings.EqualFold(dest, f.Route)
+			key, _, _ := strings.Cut(dest, " ") // of a route with a destination for each domain
+			return ok && (strings.EqualFold(dest, f.Route) || strings.EqualFold(key, f.Route))
 		}))
 }
 

@@ -135,3 +135,20 @@ func TestListQuarantined(t *testing.T) {
 		}
 	}
 }
+
+// byMX has one destination for each domain, on one route.
+type byMX struct{ *nextHop }
+
+func (byMX) Route(rcpt mail.Address) (string, bool) { return ". " + rcpt.Domain, true }
+
+func TestFilterRouteOfManyDestinations(t *testing.T) {
+	r, ids := letters(t, time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC))
+	r.queue.deliverer = byMX{r.next}
+	for route, want := range map[string][]string{
+		". sub.example.org": {ids["held"]}, ".": {ids["put"], ids["held"], ids["slow"], ids["fresh"]}, "sub.example.org": nil,
+	} {
+		if got := r.collect(Filter{Route: route}); !slices.Equal(got, want) {
+			t.Errorf("%q: got %v, want %v", route, got, want)
+		}
+	}
+}
