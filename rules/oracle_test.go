@@ -250,12 +250,24 @@ func TestRoutes(t *testing.T) {
 	cfg.Relay.Domains = []string{"example.org", "unrouted.example"}
 	cfg.Relay.Networks = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	cfg.Routed = func(a mail.Address) bool { return a.Domain == "example.org" }
+	cfg.Refused = func(a mail.Address) mail.Reply {
+		switch a.Local {
+		case "gone":
+			return mail.Reply{Code: 550, Detail: "1.6", Text: "moved"}
+		case "later":
+			return mail.Reply{Code: 450, Detail: "7.0", Text: "in a while"}
+		}
+		return mail.Reply{}
+	}
 	s := load(t, cfg)
 	tests := []struct{ name, client, to, want string }{
 		{"routed", "198.18.0.9", "u@example.org", "accept"},
 		{"ours without a route is our omission", "198.18.0.9", "u@unrouted.example", "tempfail 451 4.4.4 No route to this domain is configured here"},
 		{"anywhere without a route", "10.0.0.1", "u@elsewhere.example", "reject 550 5.4.4 This gateway has no route to elsewhere.example"},
 		{"a stranger learns nothing of routes", "198.18.0.9", "u@elsewhere.example", "reject 550 5.7.1 Relaying denied"},
+		{"a route that refuses", "198.18.0.9", "gone@example.org", "reject 550 5.1.6 moved"},
+		{"a route that puts off", "198.18.0.9", "later@example.org", "tempfail 450 4.7.0 in a while"},
+		{"nor of those", "198.18.0.9", "gone@elsewhere.example", "reject 550 5.7.1 Relaying denied"},
 		{"postmaster is always taken", "198.18.0.9", "postmaster", "accept"},
 	}
 	for _, tt := range tests {
