@@ -252,17 +252,34 @@ func (l *labelled) lookOnly() {
 	l.want(false)
 }
 
-// killed ends runs of so many deletions with SIGKILL at any moment; check looks whether the queue is
-// sound after each.
+// killed ends runs of so many deletions with SIGKILL: one at any moment, the next
+// as soon as it tells of a deletion. check looks whether the queue is sound after
+// each.
 func (l *labelled) killed(rounds int, most string, longest time.Duration, check func()) {
 	l.t.Helper()
 	cut := 0
-	for range rounds {
-		cmd := l.command("--max", most)
+	for round := range rounds {
+		cmd := l.command("--max", most, "--verbose")
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			l.t.Fatal(err)
+		}
 		if err := cmd.Start(); err != nil {
 			l.t.Fatal(err)
 		}
-		timer := time.AfterFunc(rand.N(longest), func() { _ = cmd.Process.Kill() })
+		timer := time.NewTimer(time.Minute)
+		if round%2 == 0 {
+			timer = time.AfterFunc(rand.N(longest), func() { _ = cmd.Process.Kill() })
+		}
+		told := 0
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if strings.Contains(lines.Text(), ": deleted, ") {
+				told++
+			}
+			if round%2 == 1 && told > round/4 {
+				_ = cmd.Process.Kill()
+			}
+		}
 		_ = cmd.Wait()
 		timer.Stop()
 		if cmd.ProcessState.ExitCode() < 0 {
