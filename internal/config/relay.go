@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -83,6 +85,11 @@ func (c *Config) checkRouted(top table, domains []string) {
 		return
 	}
 	defer f.Close()
+	for _, name := range slices.Sorted(maps.Keys(c.Queue.Groups)) {
+		if groups := f.Groups(); !slices.Contains(groups, name) {
+			top.table("queue").table("group").child(name).warn("no route belongs to this group", "routes are of: "+strings.Join(groups, ", "))
+		}
+	}
 	p := top.table("relay").child("domains")
 	for _, d := range domains {
 		name, route := d, d

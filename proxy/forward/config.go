@@ -163,6 +163,7 @@ func DefaultConfig() Config {
 // DefaultRoute has the default of every field but To.
 func DefaultRoute() Route {
 	return Route{
+		Balance:        FailOver,
 		TLS:            TLSOpportunistic,
 		Identity:       Identity{XClient: XClientNone},
 		MaxConnections: 20,

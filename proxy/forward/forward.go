@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -95,6 +96,16 @@ func (f *Forwarder) Group(dest string) string {
 		return r.group
 	}
 	return ""
+}
+
+// Groups returns the groups that routes belong to, sorted.
+func (f *Forwarder) Groups() []string {
+	var all []string
+	for _, r := range f.current.Load().byDest {
+		all = append(all, r.group)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // maxRecipients of one transaction: what every server must take
