@@ -7,6 +7,7 @@ package metrics
 import (
 	"net/http"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -154,10 +155,12 @@ func (m *Metrics) FilterUp(name string, up bool) {
 	m.filterUp.WithLabelValues(name).Set(v)
 }
 
-// Attempt counts a delivery attempt for one recipient.
+// Attempt counts a delivery attempt for one recipient. A destination is a route
+// and, behind a space, the domain that it was found for: a stranger chose that.
 func (m *Metrics) Attempt(destination, result string, took time.Duration) {
-	m.deliveries.WithLabelValues(destination, result).Inc()
-	m.deliveryDuration.WithLabelValues(destination).Observe(took.Seconds())
+	route, _, _ := strings.Cut(destination, " ")
+	m.deliveries.WithLabelValues(route, result).Inc()
+	m.deliveryDuration.WithLabelValues(route).Observe(took.Seconds())
 }
 
 // Notification counts a notification that a sender is to have, or why not.

@@ -36,7 +36,7 @@ func TestNames(t *testing.T) {
 	m.Gather(Gathered{
 		Queues: func() map[string]Queue {
 			asked++
-			return map[string]Queue{"hold": {}, "queue": {Messages: 2, Oldest: now.Add(-time.Minute)}, "slow": {Messages: 1, Oldest: now.Add(time.Hour)}}
+			return map[string]Queue{"hold": {}, "retry": {Messages: 2, Oldest: now.Add(-time.Minute)}, "slow": {Messages: 1, Oldest: now.Add(time.Hour)}}
 		},
 		SpoolFree: func() (float64, error) { return free, failing },
 		Now:       func() time.Time { return now },
@@ -53,6 +53,7 @@ func TestNames(t *testing.T) {
 	m.FilterUp("clamav", true)
 	m.FilterUp("spamassassin", false)
 	m.Attempt("example.com", "sent", time.Second)
+	m.Attempt(". somebody.example", "deferred", time.Second)
 
 	got := scrape(t, m)
 	for _, want := range []string{
@@ -68,12 +69,13 @@ func TestNames(t *testing.T) {
 		`gatepost_filter_results_total{filter="clamav",result="down"} 1`,
 		`gatepost_filter_up{filter="clamav"} 1`,
 		`gatepost_filter_up{filter="spamassassin"} 0`,
-		`gatepost_queue_messages{queue="queue"} 2`,
+		`gatepost_queue_messages{queue="retry"} 2`,
 		`gatepost_queue_messages{queue="hold"} 0`,
-		`gatepost_queue_oldest_message_age_seconds{queue="queue"} 60`,
+		`gatepost_queue_oldest_message_age_seconds{queue="retry"} 60`,
 		`gatepost_queue_oldest_message_age_seconds{queue="slow"} 0`,
 		`gatepost_delivery_attempts_total{result="sent",route="example.com"} 1`,
 		`gatepost_delivery_duration_seconds_sum{route="example.com"} 1`,
+		`gatepost_delivery_attempts_total{result="deferred",route="."} 1`,
 		`gatepost_spool_free_bytes 4096`,
 		`go_goroutines `,
 		`process_resident_memory_bytes `,
