@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -161,6 +162,25 @@ func TestApplyMany(t *testing.T) {
 	q.after = cancel
 	if r, err := Apply(ctx, q, Delete, Request{All: true}, nil); err == nil || r.Done != chunk {
 		t.Errorf("after the first part: %+v, %v", r, err)
+	}
+}
+
+// An action may take longer than a request may take to be read.
+func TestActionLongerThanTimeouts(t *testing.T) {
+	q := &memory{after: func() { <-time.After(150 * time.Millisecond) }}
+	for i := range 2*chunk + 1 {
+		q.messages = append(q.messages, Message{ID: name(i)})
+	}
+	path := filepath.Join(t.TempDir(), "control.sock")
+	control := NewControl(path, ControlDeps{Queue: q, Log: quiet()})
+	control.server.ReadTimeout, control.server.WriteTimeout = 100*time.Millisecond, 100*time.Millisecond
+	if err := control.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	run(t, control.Run)
+	r, err := NewClient(path).Apply(t.Context(), Delete, Request{All: true})
+	if err != nil || r.Done != 2*chunk+1 {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 

@@ -220,6 +220,8 @@ func (c *Control) act(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, failure{err.Error()})
 		return
 	}
+	// A large action takes its time, and ends when the client goes.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	out := bufio.NewWriterSize(w, streamBuffer)
 	defer out.Flush()
 	enc := json.NewEncoder(out)
