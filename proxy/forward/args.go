@@ -22,7 +22,7 @@ func (t *transaction) mailCommand(b []byte, e extensions) []byte {
 	if t.utf8 && e.utf8 {
 		b = append(b, " SMTPUTF8"...)
 	}
-	if t.requireTLS {
+	if t.requireTLS && e.requireTLS {
 		b = append(b, " REQUIRETLS"...)
 	}
 	if e.dsn {

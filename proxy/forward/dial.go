@@ -9,10 +9,11 @@ import (
 )
 
 // connect opens a connection, as far as MAIL. Where encryption is wanted but
-// not demanded and the handshake fails, it is tried again in clear.
-func (h hop) connect(ctx context.Context, want security) (*conn, *failure) {
+// not demanded and the handshake fails, it is tried again in clear, where that
+// is of use for the message.
+func (h hop) connect(ctx context.Context, want security, clear bool) (*conn, *failure) {
 	c, failed := h.open(ctx, want, want.tls != TLSNone)
-	if failed != nil && failed.tls && want.tls == TLSOpportunistic && ctx.Err() == nil {
+	if failed != nil && failed.tls && want.tls == TLSOpportunistic && clear && ctx.Err() == nil {
 		c, failed = h.open(ctx, want, false)
 	}
 	if failed != nil && ctx.Err() != nil {

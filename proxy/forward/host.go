@@ -100,7 +100,7 @@ func (h hop) try(ctx context.Context, t *transaction, want security) *failure {
 		}
 		h.drop() // the others are as old
 	}
-	c, failed := h.connect(ctx, want)
+	c, failed := h.connect(ctx, want, !t.requireTLS)
 	if failed != nil {
 		return failed
 	}

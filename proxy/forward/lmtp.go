@@ -178,7 +178,7 @@ func lmtpFailure(doing string, err error) *failure {
 // mailOptions are the arguments of MAIL in go-smtp's words. The client drops
 // what the next hop does not offer.
 func (t *transaction) mailOptions(e extensions) *smtp.MailOptions {
-	o := &smtp.MailOptions{Size: t.content.Size(), UTF8: t.utf8 && e.utf8, RequireTLS: t.requireTLS}
+	o := &smtp.MailOptions{Size: t.content.Size(), UTF8: t.utf8 && e.utf8, RequireTLS: t.requireTLS && e.requireTLS}
 	ret, _ := t.sender.Arg("RET")
 	switch r := smtp.DSNReturn(strings.ToUpper(ret)); r {
 	case smtp.DSNReturnFull, smtp.DSNReturnHeaders:

@@ -19,7 +19,7 @@ func requiresTLS(env mail.Envelope) bool {
 // sure, and it must promise the same (RFC 8689 4.2.1).
 func (h hop) fits(c *conn, t *transaction) *failure {
 	switch {
-	case !t.requireTLS:
+	case !t.requireTLS, h.network == "unix": // nobody is on that way
 		return nil
 	case c.tls == "":
 		return needsTLS("the connection is not encrypted")

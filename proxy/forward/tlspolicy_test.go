@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -291,6 +292,7 @@ func TestRequireTLS(t *testing.T) {
 		{"not offered", TLSOpportunistic, true, allOffers, nil, false, false, []string{"REQUIRETLS"}, hello, no + "the next hop does not offer REQUIRETLS"},
 		{"self-signed", TLSOpportunistic, true, offers, self, false, false, []string{"REQUIRETLS"}, hello, no + "the certificate of the next hop can't be verified"},
 		{"in clear", TLSOpportunistic, true, offers, nil, true, false, []string{"REQUIRETLS"}, hello, no + "the connection is not encrypted"},
+		{"handshake broken for now", TLSOpportunistic, true, offers, nil, false, false, []string{"REQUIRETLS"}, hello, "deferred 451 4.7.5 TLS handshake…"},
 		{"not asked for", TLSOpportunistic, true, offers, self, false, false, nil, hello, sent},
 		{"TLS-Required: No", TLSSTS, true, offers, self, false, true, nil, optional, sent},
 		{"TLS-Required: No, and REQUIRETLS", TLSSTS, true, offers, self, false, true, []string{"REQUIRETLS"}, optional, "deferred 451 4.7.5 TLS handshake…"},
@@ -312,10 +314,63 @@ func TestRequireTLS(t *testing.T) {
 			if tt.enforce {
 				w.publish("1", "enforce", "mx.example.com")
 			}
+			if strings.Contains(tt.name, "broken") {
+				w.peer.scripts = []script{{"STARTTLS": "220 go!close"}}
+			}
 			f := w.start(tt.policy)
 			check(t, []mail.Outcome{w.send(f, mail.Facts{}, tt.m, tt.args...)}, tt.want)
 			for _, m := range w.peer.got() {
 				if promised := strings.Contains(m.from, " REQUIRETLS"); promised != (tt.args != nil) {
+					t.Errorf("MAIL FROM:%s", m.from)
+				}
+			}
+		})
+	}
+}
+
+// TestRequireTLSLocal: LMTP promises on, too; a socket of this machine needs no
+// promise.
+func TestRequireTLSLocal(t *testing.T) {
+	root := newIssuer(t, "root")
+	for _, tt := range []struct {
+		name   string
+		unix   bool
+		offers []string
+		want   string
+		mail   string
+	}{
+		{"LMTP", false, append([]string{"REQUIRETLS"}, allOffers...), sent, " REQUIRETLS"},
+		{"LMTP, not offered", false, allOffers, "bounced 550 5.7.30 REQUIRETLS support required: the next hop does not offer REQUIRETLS", ""},
+		{"unix socket", true, allOffers, sent, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := &peer{lmtp: true, offers: tt.offers, cert: root.server(valid(), "127.0.0.1")}
+			to := ""
+			if tt.unix {
+				path := filepath.Join(t.TempDir(), "lmtp")
+				ln, err := net.Listen("unix", path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.t, p.ln, p.open, p.cert, to = t, ln, make(map[net.Conn]bool), nil, "lmtp+unix://"+path
+				p.wg.Go(p.accept)
+				t.Cleanup(p.stop)
+			} else {
+				startPeer(t, p)
+				to = p.url()
+			}
+			r := quick(to)
+			r.TLS = TLSOpportunistic
+			f, err := New(Config{Hostname: "mx.example.net", Routes: map[string]Route{".": r}, RootCAs: root.pool()}, quietLog(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			env := envelope(t, "a@example.com")
+			env.Sender.Args = []string{"REQUIRETLS"}
+			check(t, deliver(t, f, env, hello), tt.want)
+			for _, m := range p.got() {
+				if strings.Contains(m.from, " REQUIRETLS") != (tt.mail != "") {
 					t.Errorf("MAIL FROM:%s", m.from)
 				}
 			}
