@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -99,7 +100,7 @@ func BenchmarkBacklog(b *testing.B) {
 		r := newRig(b)
 		r.quiet = true
 		empty := r.latencies(b)
-		before := rss(b)
+		before, heapBefore := rss(b), liveHeap()
 		r.fill(messages, "user%d@dead.example")
 		r.close()
 		debug.FreeOSMemory()
@@ -117,6 +118,7 @@ func BenchmarkBacklog(b *testing.B) {
 		r.stop = nil
 		full := r.latencies(b)
 		b.ReportMetric(float64(rss(b)-before)/float64(messages), "B-RSS/msg")
+		b.ReportMetric(float64(liveHeap()-heapBefore)/float64(messages), "B-heap/msg")
 		for i, q := range []int{50, 95} {
 			b.ReportMetric(empty[i], fmt.Sprintf("µs-p%d-empty", q))
 			b.ReportMetric(full[i], fmt.Sprintf("µs-p%d-full", q))
@@ -171,4 +173,12 @@ func rss(b *testing.B) int64 {
 		b.Fatal(err)
 	}
 	return kb << 10
+}
+
+// liveHeap is what is in use after a collection.
+func liveHeap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
