@@ -400,6 +400,35 @@ func TestMessageVerdicts(t *testing.T) {
 	}
 }
 
+// How each MTA is told to insert a field between two others.
+func TestInsertionIntoTheMidst(t *testing.T) {
+	for _, tt := range []struct {
+		name, version string
+		without       milter.OptAction
+		want          string
+	}{
+		{"Postfix", "Postfix 3.7.11", 0, "i\x00\x00\x00\x02X| new|,c"},
+		{"sendmail puts back what was behind it", "8.17.1", 0, "m\x00\x00\x00\x01Subject||,i@\x00\x00\x00X| new|,i@\x00\x00\x00Subject|  two blanks\n folded|,c"},
+		{"one that lets no field be taken away", "8.17.1", milter.OptChangeHeader, "i\x00\x00\x00\x02X| new|,c"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			edit := mail.InsertHeader{At: 1, Field: mail.NewField("X", "new")}
+			h := &fakeHandler{at: map[mail.Stage]mail.Verdict{mail.StageMessage: {Edits: []mail.Edit{edit}}}}
+			offer := full
+			offer.Actions &^= tt.without
+			m := dial(t, start(t, h, nil), offer)
+			m.send(wire.Macros{For: 'C', Values: []wire.Macro{{Name: "v", Value: tt.version}}}.Append(nil))
+			m.hello()
+			m.ask(envelope('M', "<a@b.example>"))
+			m.ask(envelope('R', "<b@example.com>"))
+			got := strings.ReplaceAll(strings.Join(m.content(plain, "x"), ","), "|||", "\x00\x00\x00")
+			if want := tt.want; got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+}
+
 // An MTA that allows neither quarantine nor deletion would deliver what is to be
 // held or dropped: it is told to come later.
 func TestVerdictThatTheMTACannotDo(t *testing.T) {

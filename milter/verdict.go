@@ -97,6 +97,9 @@ func (s *session) finish(v mail.Verdict) error {
 // edits sends the changes in the MTA's terms.
 func (s *session) edits(edits []mail.Edit) error {
 	dialect := dialectOf(s.value("v"))
+	if s.agreed.Actions&milter.OptChangeHeader == 0 {
+		dialect = postfix // who may take no field away can't move one
+	}
 	for _, c := range headerCommands(s.msg.tx.Message.Header, edits, dialect) {
 		if !s.granted(c.needs, "header field "+c.name) {
 			continue

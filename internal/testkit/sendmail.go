@@ -218,6 +218,9 @@ func (s *Sendmail) mc(addr string) string {
 		// On a busy machine it would take no mail, or leave it in the queue.
 		define("confREFUSE_LA", "0"), define("confQUEUE_LA", "10000"), define("confDELAY_LA", "0"),
 		define("confLOG_LEVEL", "0"), // there is no syslogd
+		// On a busy machine it would take no connections, or no deliveries.
+		define("confREFUSE_LA", "1000"),
+		define("confQUEUE_LA", "1000"),
 		"define(`ESMTP_MAILER_ARGS', `TCP $h " + Port(s.Next) + "')dnl",
 		"FEATURE(`no_default_msa')dnl",
 		"FEATURE(`nocanonify')dnl",
