@@ -38,6 +38,7 @@ var mayImport = map[string][]string{
 	"internal/mailq":       nil,
 	"internal/state":       nil,
 	"internal/drac":        nil,
+	"internal/users":       {"internal/mail"},
 	"internal/history":     {"internal/mail"},
 	"internal/maillog":     nil,
 	"internal/metrics":     nil,
