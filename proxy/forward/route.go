@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -49,7 +48,6 @@ type table struct {
 	byDest   map[string]*route // by the key that names it
 	joined   map[string]*route // by what it is
 	cfg      Config
-	log      *slog.Logger
 	exchange exchange
 
 	mu     sync.Mutex
