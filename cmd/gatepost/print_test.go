@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
 )
@@ -40,5 +41,26 @@ func TestTerminal(t *testing.T) {
 	}
 	if got, want := b.String(), "a\ufffd\ufffd31m\nb?[0m"; got != want {
 		t.Errorf("on the terminal: %q, want %q", got, want)
+	}
+}
+
+// TestJSON: what JSON itself leaves as it is does no harm, and means the same.
+func TestJSON(t *testing.T) {
+	tests := []struct{ in, want string }{
+		{"plain <a@b> Grüße 世界", `"plain <a@b> Grüße 世界"`},
+		{"a\x1b[31m\n\u009b31m\x7f", `"a\u001b[31m\n\u009b31m\u007f"`},
+		{"exe.\u202egpj\u2028", `"exe.\u202egpj\u2028"`},
+		{"\xff", `"\ufffd"`},
+		{"😀\u009d", "\"😀\\u009d\""},
+	}
+	for _, tt := range tests {
+		var b bytes.Buffer
+		if err := writeJSON(&b, tt.in); err != nil || b.String() != tt.want+"\n" {
+			t.Errorf("writeJSON(%q) = %q, %v; want %q", tt.in, b.String(), err, tt.want)
+		}
+		var back string
+		if err := json.Unmarshal(b.Bytes(), &back); err != nil || back != strings.ToValidUTF8(tt.in, "\ufffd") {
+			t.Errorf("%q comes back as %q, %v", tt.in, back, err)
+		}
 	}
 }
