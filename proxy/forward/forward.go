@@ -5,7 +5,7 @@
 //
 // Two rules stand above all others. A message is delivered when the next hop
 // said so, and not before: whatever else happens leaves its recipients
-// deferred. And nothing is sent that the next hop could read in two ways:
+// deferred, unless the DNS says that there is nobody to deliver to. And nothing is sent that the next hop could read in two ways:
 // addresses are printed from their parsed form, lines end in CRLF, and a
 // connection on which a reply was not asked for is closed.
 //
