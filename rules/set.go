@@ -65,7 +65,7 @@ func (s *Set) Decide(tx *mail.Transaction, rcpt *mail.Path) mail.Verdict {
 	case mail.StageMail:
 		return s.sender(tx.Envelope.Sender.Address)
 	case mail.StageRcpt:
-		return s.recipient(tx.Session, rcpt.Address)
+		return s.recipient(tx, rcpt.Address)
 	case mail.StageMessage:
 		return s.message(tx)
 	}
