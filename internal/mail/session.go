@@ -22,6 +22,7 @@ type Session struct {
 	Resolve  Resolve        // what became of the look-up of Name
 	Role     string         // of the listener: "mx", "submission", "submissions", "relay"
 	Window   bool           // the client has an open relay window: it read its mail just now
+	Pregreet bool           // it talked before the banner
 	Proxied  netip.Addr     // the peer that spoke for the client; zero for none
 	Again    bool           // its mail was taken before a filter could judge it, and is judged now
 	Start    time.Time

@@ -38,6 +38,7 @@ type Finding struct {
 	Value  string  // the fact: a virus name, a rule name
 	Score  float64 // what it adds to the score of the message
 	Text   string  // for people: why, where, how much
+	Rcpt   Address // the recipient that it is about; zero for all of the mail
 }
 
 // Names of findings that the policy knows.
