@@ -23,6 +23,12 @@ type Pinger interface {
 	Ping(ctx context.Context) error
 }
 
+// Runner is a Filter that has something to do beside the checks: Run lives as
+// long as the Multiplexer runs, until ctx ends.
+type Runner interface {
+	Run(ctx context.Context) error
+}
+
 // Report is what a filter found and, when its step may modify, changed. Edits
 // name fields of the message that the filter was shown.
 type Report struct {

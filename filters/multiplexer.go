@@ -93,13 +93,17 @@ func (m *Multiplexer) groups(stage mail.Stage) []group {
 // Handler returns a handler for one connection.
 func (m *Multiplexer) Handler() mail.Handler { return &handler{m: m, seats: make(seats)} }
 
-// Run asks the filters that are down whether they are back, until ctx ends.
+// Run asks the filters that are down whether they are back, and lets those run
+// that want to, until ctx ends.
 func (m *Multiplexer) Run(ctx context.Context) error {
 	var probes sync.WaitGroup
 	for _, s := range m.steps {
 		s.observer.FilterUp(s.Name, s.breaker.up())
 		if p, ok := s.pinger(); ok {
 			probes.Go(func() { s.probe(ctx, p) })
+		}
+		if r, ok := s.runner(); ok {
+			probes.Go(func() { s.runs(ctx, r) })
 		}
 	}
 	probes.Wait()

@@ -145,6 +145,29 @@ func (s *step) pinger() (Pinger, bool) {
 	return p, ok
 }
 
+// runner is the filter, if it has something to do beside the checks.
+func (s *step) runner() (Runner, bool) {
+	if s.Session != nil {
+		r, ok := s.Session.(Runner)
+		return r, ok
+	}
+	r, ok := s.Filter.(Runner)
+	return r, ok
+}
+
+// runs lets a filter run. One that ends early has nothing more to do: its checks
+// go on.
+func (s *step) runs(ctx context.Context, r Runner) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.logFailure(ctx, &panicError{value: p, stack: debug.Stack()}, 0)
+		}
+	}()
+	if err := r.Run(ctx); err != nil && ctx.Err() == nil {
+		s.log.ErrorContext(ctx, "filter stopped running", "error", err)
+	}
+}
+
 // probe asks a filter that is down whether it is back, until ctx ends.
 func (s *step) probe(ctx context.Context, p Pinger) {
 	tick := time.NewTicker(s.Breaker.Probe)
