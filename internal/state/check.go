@@ -12,8 +12,8 @@ import (
 var ErrBad = errors.New("state: a store can't keep that")
 
 const (
-	maxText = 1024               // bytes of a key or a value
-	maxKeys = 256                // of one call
+	maxText = 1024 // bytes of a key or a value
+	maxKeys = 256  // of one call
 	maxTTL  = 10 * 366 * 24 * time.Hour
 	maxN    = 1 << 20 // of a rate or a counter, at once
 	maxList = 1 << 20
