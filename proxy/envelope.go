@@ -162,6 +162,9 @@ func (s *session) judgeRcpt(ctx context.Context, rcpt mail.Path) {
 	s.deps.Stats.Recipient(s.set.Name, v.Action.String())
 	if v.Action >= mail.TempFail {
 		s.refuseStage(mail.StageRcpt, rcpt.String(), refusalOf(v), v.Reason)
+		if v.Close && !s.closing {
+			s.hangUp(closing("7.0", "closing connection"))
+		}
 		return
 	}
 	tx.sticky = tx.sticky.with(v)

@@ -243,6 +243,7 @@ func (s *Server) newSession(set *settings, conn net.Conn, client netip.AddrPort,
 		facts: &mail.Session{
 			ID:       mail.NewID(now),
 			Listener: set.Name,
+			Role:     string(set.Role),
 			Via:      mail.ViaSMTP,
 			Client:   client,
 			Trusted:  trusted,

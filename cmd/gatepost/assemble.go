@@ -20,7 +20,6 @@ import (
 	"gatepost/internal/metrics"
 	"gatepost/milter"
 	"gatepost/proxy"
-	"gatepost/proxy/journal"
 	"gatepost/proxy/queue"
 	"gatepost/proxy/spool"
 	"gatepost/rules"
@@ -40,7 +39,7 @@ type gateway struct {
 	admin     sync.Mutex // held while somebody acts on messages
 	judges    generations
 	bare      generations                    // rules without filters, before the handlers of listeners
-	journals  atomic.Pointer[journal.Set]    // around those handlers
+	frame     atomic.Pointer[frame]          // around those handlers
 	servers   []*proxy.Server                // one for each listener of boot
 	handlerOf map[string]func() mail.Handler // by the name of the listener
 	milters   []*milter.Server
@@ -186,7 +185,7 @@ func (g *gateway) newJudges(cfg *config.Config) (judge, bare *ruled, err error) 
 	if judge, err = newJudge(cfg, g.forward, g.metrics, g.log); err != nil {
 		return nil, nil, err
 	}
-	if judge.journals, err = g.newJournals(cfg); err != nil {
+	if judge.frame, err = g.newFrame(cfg); err != nil {
 		return nil, nil, err
 	}
 	if slices.ContainsFunc(g.boot.Listeners, func(l config.Listener) bool { return l.Handler != "" }) {
@@ -199,7 +198,7 @@ func (g *gateway) newJudges(cfg *config.Config) (judge, bare *ruled, err error) 
 
 // renew puts a generation in place.
 func (g *gateway) renew(judge, bare *ruled) {
-	g.journals.Store(judge.journals)
+	g.frame.Store(judge.frame)
 	g.judges.replace(judge)
 	if bare != nil {
 		g.bare.replace(bare)
@@ -211,11 +210,11 @@ type ruled struct {
 	*filters.Multiplexer
 	stages    []mail.Stage
 	readsBody bool
-	journals  *journal.Set // nil: none
+	frame     *frame // nil: none
 }
 
 func (r *ruled) Decides() []mail.Stage { return r.stages }
-func (r *ruled) ReadsBody() bool       { return r.readsBody || !r.journals.Empty() }
+func (r *ruled) ReadsBody() bool       { return r.readsBody || r.frame.readsBody() }
 
 // decides lists the stages of the envelope at which a generation may say no to
 // an MTA: where the access map acts, at CONNECT where a filter that is down

@@ -26,6 +26,8 @@ import (
 	"gatepost/proxy/queue"
 	"gatepost/proxy/spool"
 	"gatepost/rules"
+	"gatepost/rules/checkrules"
+	"gatepost/rules/rewrite"
 )
 
 // Config is what a file says, with the defaults for what it doesn't say.
@@ -51,6 +53,9 @@ type Config struct {
 	DNS       dns.ClientConfig
 	Log       maillog.Config
 	Journals  []journal.Config // in the order of the file
+
+	CheckRules checkrules.Config
+	Rewrite    rewrite.Config
 
 	relayDomains []string // those of the lists included
 }
@@ -89,6 +94,9 @@ type main struct {
 	Filtering    filters.Config `toml:"filtering"`
 	Log          maillog.Config `toml:"log"`
 
+	CheckRules checkrules.Config `toml:"check_rules"`
+	Rewrite    rewrite.Config    `toml:"rewrite"`
+
 	Rules    any `toml:"rules"`
 	Limits   any `toml:"limits"`
 	Relay    any `toml:"relay"`
@@ -111,6 +119,7 @@ func defaults() main {
 		Queue:        queue.DefaultConfig(),
 		Filtering:    filters.DefaultConfig(),
 		Log:          maillog.DefaultConfig(),
+		CheckRules:   checkrules.DefaultConfig(),
 	}
 }
 
@@ -183,6 +192,7 @@ func (c *Config) read(top table, listening bool) {
 	c.readListeners(top)
 	c.readMilters(top)
 	c.readJournals(top)
+	c.readTables(top, m)
 	if listening && len(c.Listeners)+len(c.Milters) == 0 {
 		top.child("listener").missing(`a section [listener.mx] with address = "0.0.0.0:25", or [milter.main] with a socket for your MTA`)
 	}

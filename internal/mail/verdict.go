@@ -26,6 +26,7 @@ type Verdict struct {
 	Action Action
 	Reply  Reply  // for TempFail and Reject; a default is used when it is zero
 	Reason string // for us: log, hold, explanation. Never sent to the client.
+	Close  bool   // with a refusal: the connection ends behind it
 	Edits  []Edit // of the message, when it is delivered or held
 
 	// Unscanned, with Quarantine, names the filters that could not tell,
