@@ -23,6 +23,7 @@ type host struct {
 	resolver  Resolver
 	tlsConfig *tls.Config
 	slots     chan struct{} // one for each delivery under way
+	asking    chan struct{} // one for each question
 	users     int           // deliveries that hold it, under the table's lock
 
 	mu     sync.Mutex
@@ -43,6 +44,7 @@ func newHost(e endpoint, s settings, cfg Config) *host {
 		stsSource: cfg.source,
 		tlsConfig: newTLSConfig(s),
 		slots:     make(chan struct{}, s.maxConnections),
+		asking:    make(chan struct{}, asks),
 	}
 }
 
@@ -79,9 +81,13 @@ func (h hop) deliver(ctx context.Context, t *transaction) *failure {
 		h.judge(h.addr, failed)
 		return failed
 	}
+	slots := h.slots
+	if t.asks {
+		slots = h.asking
+	}
 	select {
-	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
 	case <-ctx.Done():
 		return interrupted()
 	}

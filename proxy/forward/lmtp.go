@@ -59,7 +59,7 @@ func (s *lmtpSender) send(t *transaction) *failure {
 func (s *lmtpSender) envelope(t *transaction) *failure {
 	err := s.client.Mail(t.address(t.sender, s.ext).String(), t.mailOptions(s.ext))
 	if r, ok := refusal(err); ok {
-		t.settleAll(r)
+		t.refuseMail(r)
 		return nil
 	}
 	if err != nil {
@@ -75,6 +75,8 @@ func (s *lmtpSender) envelope(t *transaction) *failure {
 			t.settle(i, tooMany(r))
 		} else if err != nil {
 			return lmtpFailure("sending RCPT", err)
+		} else if t.asks {
+			t.settle(i, mail.Reply{Code: 250, Detail: "1.5", Text: "recipient OK"}) // the client keeps no more of it
 		} else {
 			t.accepted = append(t.accepted, i)
 		}

@@ -43,6 +43,7 @@ func (s *smtpSender) send(t *transaction) *failure {
 		return failed
 	}
 	switch {
+	case t.asks:
 	case t.goAhead && len(t.accepted) > 0:
 		return s.message(t)
 	case t.goAhead && t.mailed:
@@ -69,6 +70,9 @@ func (s *smtpSender) script(t *transaction, buf []byte) ([]step, []byte) {
 		}
 		buf = t.rcptCommand(buf, i, s.ext)
 		steps = append(steps, step{verb: verbRcpt, rcpt: i, end: len(buf)})
+	}
+	if t.asks {
+		return steps, buf
 	}
 	buf = append(buf, "DATA\r\n"...)
 	return append(steps, step{verb: verbData, end: len(buf)}), buf
@@ -128,7 +132,9 @@ func (t *transaction) answer(s step, r mail.Reply) error {
 	case s.verb == verbMail && class == 2:
 		t.mailed, t.begun = true, true
 	case s.verb == verbMail && refused:
-		t.settleAll(r)
+		t.refuseMail(r)
+	case s.verb == verbRcpt && class == 2 && t.mailed && t.asks:
+		t.settle(s.rcpt, r)
 	case s.verb == verbRcpt && class == 2 && t.mailed:
 		t.accepted = append(t.accepted, s.rcpt)
 	case s.verb == verbRcpt && refused && t.mailed:
@@ -142,6 +148,15 @@ func (t *transaction) answer(s step, r mail.Reply) error {
 		return protocolError(fmt.Sprintf("%s was answered %d", s.verb, r.Code))
 	}
 	return nil
+}
+
+// refuseMail takes a refusal of MAIL: of all recipients, but where it is they who
+// are asked about.
+func (t *transaction) refuseMail(r mail.Reply) {
+	if t.asks {
+		t.unsent = bounded(r)
+	}
+	t.settleAll(r)
 }
 
 // message sends the content. The final dot is sent only behind all of it.

@@ -17,6 +17,7 @@ type transaction struct {
 	requireTLS bool // must not go without protection all the way (RFC 8689)
 	content    mail.Content
 	buf        []byte // empty, bufferSize large
+	asks       bool   // it ends behind RCPT, whose replies are all there is to know
 
 	out     []mail.Outcome // one for each recipient
 	settled []bool
@@ -30,6 +31,8 @@ type transaction struct {
 
 	begun bool // something was accepted: a second try is another attempt
 	sent  bool // the final dot may have arrived: who has the message is open
+
+	unsent mail.Reply // the refusal of MAIL, where it asks
 }
 
 func newTransaction(env mail.Envelope, content mail.Content, out []mail.Outcome, buf []byte) *transaction {
