@@ -15,8 +15,8 @@ export GOFLAGS := -mod=readonly -buildvcs=$(VCS)
 FUZZTIME ?= 10s
 
 SCANNERS := clamav-daemon spamassassin spamd
-# sendmail is unpacked by the tests themselves, into the user's cache: Debian has room for one MTA.
-PACKAGES := ca-certificates gcc libc6-dev ldap-utils libmilter-dev m4 miltertest libsasl2-modules opendkim opendkim-tools postfix sasl2-bin slapd spamc $(SCANNERS)
+# sendmail, exim4 and OpenSMTPD are unpacked by the tests themselves, into the user's cache: Debian has room for one MTA.
+PACKAGES := ca-certificates dovecot-lmtpd gcc libc6-dev ldap-utils libmilter-dev m4 miltertest libsasl2-modules opendkim opendkim-tools postfix sasl2-bin slapd spamc $(SCANNERS)
 
 .PHONY: run test check build bench bench-milter fuzz clean
 
