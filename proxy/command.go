@@ -25,6 +25,8 @@ const (
 	verbExpn
 	verbHelp
 	verbStarttls
+	verbAuth
+	verbXclient
 )
 
 // command is one command line. arg has no blanks around it.
@@ -108,7 +110,11 @@ func verbOf(word []byte) verb {
 		return verbHelp
 	case "STARTTLS":
 		return verbStarttls
-	case "GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "DELETE", "INVITE", "REGISTER":
+	case "AUTH":
+		return verbAuth
+	case "XCLIENT":
+		return verbXclient
+	case "PROXY", "GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "DELETE", "INVITE", "REGISTER":
 		return verbForeign
 	}
 	return verbUnknown

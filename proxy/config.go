@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gatepost/internal/mail"
+	"gatepost/internal/users"
 )
 
 // Role is what a listener is for.
@@ -16,19 +17,19 @@ type Role string
 
 // The roles.
 const (
-	MX    Role = "mx"    // takes mail from the Internet
-	Relay Role = "relay" // takes mail from our own hosts
+	MX          Role = "mx"          // takes mail from the Internet
+	Submission  Role = "submission"  // takes mail from users who log in behind STARTTLS, and nobody else (587)
+	Submissions Role = "submissions" // the same as mx, with TLS from the first byte on (465)
+	Relay       Role = "relay"       // takes mail from our own hosts
 )
 
-// Validate checks that the role is known and built.
+// Validate checks that the role is known.
 func (r Role) Validate() error {
 	switch r {
-	case MX, Relay:
+	case MX, Submission, Submissions, Relay:
 		return nil
-	case "submission", "submissions":
-		return fmt.Errorf("role %q is not built yet", string(r))
 	}
-	return fmt.Errorf("unknown role %q: want mx or relay", string(r))
+	return fmt.Errorf("unknown role %q: want mx, submission, submissions or relay", string(r))
 }
 
 // LineEndings is what becomes of a bare CR or LF in a message.
@@ -90,6 +91,29 @@ type Config struct {
 	// InteractiveTimeout is how long the client waits for that. Default 30s.
 	InteractiveTimeout time.Duration `toml:"interactive_timeout"`
 
+	// Auth names the sections [auth.NAME] that know who may log in, asked in
+	// this order. Default: none, AUTH is not offered.
+	Auth []string `toml:"auth"`
+	// SenderLogin is what becomes of mail whose sender is not one of the user
+	// who is logged in: "off" (default), "warn", "reject".
+	SenderLogin SenderLogin `toml:"sender_login"`
+	// ClientCA holds the issuers of certificates that clients may show, in PEM.
+	// Default: none is asked for.
+	ClientCA string `toml:"client_ca"`
+	// ClientCertRelay names clients that may relay: "CN=relay.example.com" or a
+	// whole subject, of a certificate of one of these issuers, or
+	// "sha256:…", the fingerprint of any.
+	ClientCertRelay []string `toml:"client_cert_relay"`
+
+	// ProxyProtocol names the balancers that send the PROXY protocol, version
+	// 1 or 2, before anything else. They must; nobody else is believed.
+	// Default: none.
+	ProxyProtocol []netip.Prefix `toml:"proxy_protocol"`
+	// XClient names the peers that may say by XCLIENT for whom they speak.
+	// Behind a balancer these are the clients that it names. Default: none.
+	XClient []netip.Prefix `toml:"xclient"`
+
+	Sources    []users.Source `toml:"-"` // those of Auth
 	Trusted    []netip.Prefix `toml:"-"` // relay.networks
 	Postmaster mail.Address   `toml:"-"` // who <postmaster> is; default postmaster at Hostname
 }
@@ -102,7 +126,13 @@ type Limits struct {
 	MaxMessages   int   `toml:"max_messages"`   // transactions on one connection; default 1000
 	MaxErrors     int   `toml:"max_errors"`     // refused commands between two messages; default 20
 	MaxJunk       int   `toml:"max_junk"`       // commands that lead nowhere between two messages; default 100
-	MaxReceived   int   `toml:"received_limit"` // Received fields: more are a loop; default 50
+	// MaxLoginFailures is how often a client may fail to log in on one
+	// connection. Default 3.
+	MaxLoginFailures int `toml:"max_login_failures"`
+	// LoginDelay is how long it waits for the answer then. Default 2s.
+	LoginDelay time.Duration `toml:"login_delay"`
+
+	MaxReceived int `toml:"received_limit"` // Received fields: more are a loop; default 50
 
 	// MaxConnections counts all clients; the last TrustedReserve places are for
 	// trusted ones. Default 1000 and 100.
@@ -138,6 +168,7 @@ func DefaultConfig() Config {
 		LineEndings: Strict,
 		Grace:       30 * time.Second,
 		Delivery:    Queued,
+		SenderLogin: SenderLoginOff,
 
 		InteractiveTimeout: 30 * time.Second,
 		Limits: Limits{
@@ -147,6 +178,8 @@ func DefaultConfig() Config {
 			MaxMessages:             1000,
 			MaxErrors:               20,
 			MaxJunk:                 100,
+			MaxLoginFailures:        3,
+			LoginDelay:              2 * time.Second,
 			MaxReceived:             50,
 			MaxConnections:          1000,
 			TrustedReserve:          100,
@@ -197,6 +230,8 @@ func (c Config) Validate() error {
 	if c.InteractiveTimeout < time.Second || c.InteractiveTimeout > longestPatience {
 		bad("interactive_timeout %s: want 1s to %s", c.InteractiveTimeout, longestPatience)
 	}
+	c.checkAccess(bad)
+	c.checkPeers(bad)
 	c.Limits.check(bad)
 	return errors.Join(errs...)
 }
@@ -217,6 +252,8 @@ func (l Limits) check(bad func(format string, args ...any)) {
 		{"max_messages", int64(l.MaxMessages)},
 		{"max_errors", int64(l.MaxErrors)},
 		{"max_junk", int64(l.MaxJunk)},
+		{"max_login_failures", int64(l.MaxLoginFailures)},
+		{"login_delay", int64(l.LoginDelay)},
 		{"received_limit", int64(l.MaxReceived)},
 		{"max_connections", int64(l.MaxConnections)},
 		{"max_connections_per_client", int64(l.MaxConnectionsPerClient)},

@@ -17,6 +17,8 @@ type Deps struct {
 	Resolver   Resolver  // nil: clients have no names
 	Unscanned  Unscanned // nil: nobody is told
 	Courier    Courier   // nil: all mail goes by way of the queue
+	Throttle   Throttle  // nil: only each session has its limit of failed logins
+	Windows    Windows   // nil: nobody has one
 	Stats      Stats     // nil: nothing is counted
 	Log        *slog.Logger
 }
@@ -44,6 +46,12 @@ type Resolver interface {
 	ClientName(ctx context.Context, ip netip.Addr) string
 }
 
+// Windows knows who may relay for now because he read his mail. It returns soon
+// after ctx ends; what it can't tell is no window.
+type Windows interface {
+	Open(ctx context.Context, client netip.Addr) bool
+}
+
 // Stats counts. The strings come from small closed sets.
 type Stats interface {
 	// Connection counts an accepted connection. The result is "accepted",
@@ -59,6 +67,9 @@ type Stats interface {
 	Message(listener, action, reason string, size int64)
 	// Recipient counts the handler's answer to a RCPT command.
 	Recipient(listener, action string)
+	// Login counts the end of an AUTH. The result is "ok", "failed", "throttled",
+	// "unavailable", "cancelled" or "malformed".
+	Login(listener, mech, result string)
 }
 
 type noQueue struct{}
@@ -75,3 +86,4 @@ func (noStats) Connection(string, string)             {}
 func (noStats) Active(string, int)                    {}
 func (noStats) Message(string, string, string, int64) {}
 func (noStats) Recipient(string, string)              {}
+func (noStats) Login(string, string, string)          {}

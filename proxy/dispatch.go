@@ -41,6 +41,10 @@ func (s *session) dispatch(ctx context.Context, c command, bad error) {
 		s.bdat(ctx, c.arg)
 	case verbStarttls:
 		s.startTLS(ctx, c.arg)
+	case verbAuth:
+		s.auth(ctx, c.arg)
+	case verbXclient:
+		s.xclient(ctx, c.arg)
 	case verbRset:
 		s.rset(c.arg)
 	case verbNoop:
@@ -103,22 +107,36 @@ func (s *session) hello(ctx context.Context, c command) {
 		return
 	}
 	s.abort()
-	s.forgetHelo()
-	s.facts.Helo, s.facts.ESMTP = c.arg, c.verb == verbEhlo
-	v, _ := s.ask(ctx, &s.base, mail.StageHelo, s.handler.Helo)
-	if v.Action >= mail.TempFail {
-		r := refusalOf(v)
-		s.logReject(mail.StageHelo, "", r, v.Reason)
-		s.facts.Helo = ""
+	if r := s.takeHelo(ctx, c.arg, c.verb == verbEhlo); !r.IsZero() {
 		s.refuse(r)
 		return
 	}
-	s.helo = s.sticky.with(v)
 	r := mail.Reply{Code: 250, Text: s.set.Hostname}
 	if s.facts.ESMTP {
 		r.Text += "\n" + strings.Join(s.extensions(), "\n")
 	}
 	s.idle(r)
+}
+
+// takeHelo makes a name that of the session. It reports the handler's reply,
+// zero where that takes it.
+func (s *session) takeHelo(ctx context.Context, name string, esmtp bool) mail.Reply {
+	s.forgetHelo()
+	s.facts.Helo, s.facts.ESMTP = name, esmtp
+	v, _ := s.ask(ctx, &s.base, mail.StageHelo, s.handler.Helo)
+	return s.heard(&v)
+}
+
+// heard takes over what the handler says of a HELO name.
+func (s *session) heard(v *mail.Verdict) mail.Reply {
+	if v.Action < mail.TempFail {
+		s.helo = s.sticky.with(*v)
+		return mail.Reply{}
+	}
+	r := refusalOf(*v)
+	s.logReject(mail.StageHelo, "", r, v.Reason)
+	s.facts.Helo = ""
+	return r
 }
 
 func (s *session) extensions() []string {
@@ -133,8 +151,14 @@ func (s *session) extensions() []string {
 		"CHUNKING", // without BINARYMIME: lines stay lines
 		fmt.Sprintf("LIMITS MAILMAX=%d RCPTMAX=%d", l.MaxMessages, l.MaxRecipients),
 	}
-	if s.set.tls != nil && s.facts.TLS == nil {
+	if s.set.tls != nil && s.facts.TLS == nil && !s.speaker.IsValid() {
 		ext = append(ext, "STARTTLS")
+	}
+	if s.facts.TLS != nil && s.facts.User == "" && len(s.set.Sources) > 0 {
+		ext = append(ext, "AUTH "+strings.Join(s.offered(), " ")) // never in clear
+	}
+	if s.vouches {
+		ext = append(ext, "XCLIENT "+xclientNames)
 	}
 	if s.facts.TLS != nil {
 		ext = append(ext, "REQUIRETLS") // RFC 8689 2: never in clear

@@ -17,6 +17,9 @@ func (s *session) mail(ctx context.Context, arg string) {
 	case s.tx != nil:
 		s.refuse(badSequence("there is a sender already"))
 		return
+	case !s.refusesStart().IsZero():
+		s.refuseStage(mail.StageMail, arg, s.refusesStart(), "")
+		return
 	case s.messages >= s.set.Limits.MaxMessages:
 		s.reply(closing("7.0", "too many messages on one connection"))
 		return
@@ -28,6 +31,10 @@ func (s *session) mail(ctx context.Context, arg string) {
 	}
 	if _, ok := sender.Arg("REQUIRETLS"); ok && s.facts.TLS == nil {
 		s.refuseStage(mail.StageMail, sender.String(), mail.Reply{Code: 530, Detail: "7.10", Text: "REQUIRETLS needs STARTTLS first"}, "")
+		return
+	}
+	if r := s.checkSender(ctx, sender.Address); !r.IsZero() {
+		s.refuseStage(mail.StageMail, sender.String(), r, "the user is "+s.facts.User)
 		return
 	}
 	if err := s.store.Ready(); err != nil {

@@ -272,7 +272,8 @@ func (s *fakeStats) Active(_ string, delta int)  { s.add("active", delta) }
 func (s *fakeStats) Message(_, action, reason string, _ int64) {
 	s.add("message "+action+" "+reason, 1)
 }
-func (s *fakeStats) Recipient(_, action string) { s.add("recipient "+action, 1) }
+func (s *fakeStats) Login(_, mech, result string) { s.add("login "+mech+" "+result, 1) }
+func (s *fakeStats) Recipient(_, action string)   { s.add("recipient "+action, 1) }
 
 // logBuffer keeps the log for tests that look into it.
 type logBuffer struct {

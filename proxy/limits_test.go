@@ -249,7 +249,16 @@ func TestValidate(t *testing.T) {
 		want   string
 	}{
 		{"no address", func(c *Config) { c.Address = "" }, "want host:port"},
-		{"submission", func(c *Config) { c.Role = "submission" }, "not built yet"},
+		{"submission without TLS", func(c *Config) { c.Role = "submission" }, "needs TLS"},
+		{"submission without users", func(c *Config) { c.Role, c.Certificate, c.Key = "submission", "c", "k" }, "needs users"},
+		{"submissions without TLS", func(c *Config) { c.Role = "submissions" }, "needs TLS"},
+		{"users without TLS", func(c *Config) { c.Auth = []string{"x"} }, "over TLS only"},
+		{"senders of nobody", func(c *Config) { c.SenderLogin = "reject" }, "nobody logs in here"},
+		{"sender_login", func(c *Config) { c.SenderLogin = "maybe" }, "unknown sender_login"},
+		{"client certificates in clear", func(c *Config) { c.ClientCA = "x" }, "need TLS"},
+		{"anybody's certificate", func(c *Config) { c.Certificate, c.Key, c.ClientCertRelay = "c", "k", []string{"CN=a"} }, "set client_ca"},
+		{"a short fingerprint", func(c *Config) { c.Certificate, c.Key, c.ClientCertRelay = "c", "k", []string{"sha256:00"} }, "64 hexadecimal digits"},
+		{"login delay", func(c *Config) { c.Limits.LoginDelay = 0 }, "limits.login_delay"},
 		{"unknown role", func(c *Config) { c.Role = "mta" }, "unknown role"},
 		{"hostname", func(c *Config) { c.Hostname = "a b" }, "not a domain name"},
 		{"literal as hostname", func(c *Config) { c.Hostname = "[192.0.2.1]" }, "not a domain name"},

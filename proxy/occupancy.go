@@ -43,6 +43,24 @@ func (o *occupancy) enter(client netip.Addr, trusted bool, l Limits) string {
 	return connAccepted
 }
 
+// move gives the place of one client to another, if it may have one.
+func (o *occupancy) move(from, to netip.Addr, trusted bool, l Limits) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	old, key := site(from), site(to)
+	if old == key {
+		return connAccepted
+	}
+	if !trusted && o.clients[key] >= l.MaxConnectionsPerClient {
+		return connClientLimit
+	}
+	o.clients[key]++
+	if o.clients[old]--; o.clients[old] == 0 {
+		delete(o.clients, old)
+	}
+	return connAccepted
+}
+
 // leave gives the place back.
 func (o *occupancy) leave(client netip.Addr) {
 	o.mu.Lock()

@@ -99,7 +99,7 @@ func mailParams(ps []param, maxSize int64) (args []string, allowUTF8 bool, refus
 		case "AUTH":
 			// RFC 4954 5: from a client that we don't trust it means nothing,
 			// and it must not reach anybody who would believe it.
-			if _, ok := decodeXtext(p.value); !ok && p.value != "<>" {
+			if !isAuthParam(p.value) {
 				refusal = badParam("syntax error in AUTH")
 			}
 			travels = false
@@ -114,6 +114,19 @@ func mailParams(ps []param, maxSize int64) (args []string, allowUTF8 bool, refus
 		}
 	}
 	return args, allowUTF8, mail.Reply{}
+}
+
+// isAuthParam checks "<>" or an address as xtext (RFC 4954 5).
+func isAuthParam(value string) bool {
+	if value == "<>" {
+		return true
+	}
+	text, ok := decodeXtext(value)
+	if !ok || len(value) > maxORcpt {
+		return false
+	}
+	_, err := mail.ParseAddress(text, true)
+	return err == nil
 }
 
 // checkSize refuses early what would be refused later (RFC 1870 6.1).

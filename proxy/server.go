@@ -26,19 +26,18 @@ type Server struct {
 	places   occupancy
 	repeats  repeats
 
-	// Of the accepting goroutine only.
-	refused   int // since the last line about it
+	mu        sync.Mutex
+	sessions  map[*session]struct{}
+	stopping  bool
+	refused   int // connections, since the last line about them
 	refusedAt time.Time
-
-	mu       sync.Mutex
-	sessions map[*session]struct{}
-	stopping bool
 }
 
 // settings is what a session is held to from its beginning to its end.
 type settings struct {
 	Config
 	tls        *tls.Config // nil: no STARTTLS
+	certs      clientCerts
 	postmaster mail.Address
 }
 
@@ -59,6 +58,9 @@ func newServer(cfg Config, deps Deps, st store) (*Server, error) {
 	}
 	if deps.Resolver == nil {
 		deps.Resolver = noNames{}
+	}
+	if deps.Throttle == nil {
+		deps.Throttle = noThrottle{}
 	}
 	if deps.Stats == nil {
 		deps.Stats = noStats{}
@@ -126,6 +128,13 @@ func (s *Server) take(cfg Config) error {
 			return fmt.Errorf("proxy: listener %s: certificate: %w", cfg.Name, err)
 		}
 		set.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+		if set.certs, err = newClientCerts(cfg); err != nil {
+			return fmt.Errorf("proxy: listener %s: %w", cfg.Name, err)
+		}
+		set.certs.ask(set.tls)
+	}
+	if len(cfg.Auth) != len(cfg.Sources) {
+		return fmt.Errorf("proxy: listener %s: auth names %d sources of users, there are %d", cfg.Name, len(cfg.Auth), len(cfg.Sources))
 	}
 	s.settings.Store(set)
 	return nil
@@ -210,20 +219,23 @@ func (s *Server) accept(ctx, hard context.Context, sessions *sync.WaitGroup) {
 func (s *Server) admit(hard context.Context, conn net.Conn, sessions *sync.WaitGroup) {
 	set := s.settings.Load()
 	client := clientAddr(conn)
-	trusted := isTrusted(set.Trusted, client.Addr())
-	if result := s.places.enter(client.Addr(), trusted, set.Limits); result != connAccepted {
+	limits, trusted := set.Limits, isTrusted(set.Trusted, client.Addr())
+	if isTrusted(set.ProxyProtocol, client.Addr()) { // it speaks for others, who are counted when they are known
+		limits.MaxConnectionsPerClient, trusted = limits.MaxConnections, false
+	}
+	if result := s.places.enter(client.Addr(), trusted, limits); result != connAccepted {
 		s.deps.Stats.Connection(set.Name, result)
 		s.logRefused(client.Addr(), result)
-		refuseConn(conn)
+		refuseConn(conn, set.Role)
 		return
 	}
 	sessions.Go(func() {
-		defer s.places.leave(client.Addr())
+		ses := s.newSession(set, conn, client, trusted)
+		defer func() { s.places.leave(ses.place) }() // whose place that is may change
 		s.deps.Stats.Active(set.Name, 1)
 		defer s.deps.Stats.Active(set.Name, -1)
 		ctx, cancel := context.WithCancel(hard)
 		defer cancel()
-		ses := s.newSession(set, conn, client, trusted)
 		s.enlist(ses)
 		defer s.dismiss(ses)
 		ses.serve(ctx)
@@ -240,6 +252,10 @@ func (s *Server) newSession(set *settings, conn net.Conn, client netip.AddrPort,
 		log:   s.log,
 
 		repeats: &s.repeats,
+		places:  &s.places,
+		place:   client.Addr(),
+
+		noteRefused: s.logRefused,
 		facts: &mail.Session{
 			ID:       mail.NewID(now),
 			Listener: set.Name,
@@ -259,6 +275,8 @@ func (s *Server) newSession(set *settings, conn net.Conn, client netip.AddrPort,
 // logRefused notes at most one refused connection a second: a flood of them
 // must not become one of the log.
 func (s *Server) logRefused(client netip.Addr, result string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.refused++
 	if now := time.Now(); now.Sub(s.refusedAt) >= time.Second {
 		s.log.Info("closed", "client", clientName("", client), "cause", result, "count", s.refused)
@@ -268,8 +286,8 @@ func (s *Server) logRefused(client netip.Addr, result string) {
 
 // refuseConn turns a connection away without spending anything on it: the reply
 // fits into the buffer of a fresh socket.
-func refuseConn(conn net.Conn) {
-	if conn.SetWriteDeadline(time.Now().Add(100*time.Millisecond)) == nil {
+func refuseConn(conn net.Conn, role Role) {
+	if role != Submissions && conn.SetWriteDeadline(time.Now().Add(100*time.Millisecond)) == nil {
 		_, _ = conn.Write(closing("3.2", "too many connections").Wire())
 	}
 	_ = conn.Close()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gatepost/internal/mail"
+	"gatepost/internal/users"
 )
 
 // session is one connection. All of it belongs to one goroutine, but for
@@ -26,13 +27,23 @@ type session struct {
 	log     *slog.Logger
 
 	facts  *mail.Session
-	client string           // "name[address]", for the log
+	client string // "name[address]", for the log
+
+	places      *occupancy
+	place       netip.Addr               // whose place it has there
+	noteRefused func(netip.Addr, string) // logs that there was none
+	vouches     bool                     // the client may say with XCLIENT that it is another one
+	speaker     netip.Addr               // who has done so
+
 	base   mail.Transaction // of the stages before MAIL; its findings go into every transaction
 	atHelo int              // findings of the connect stage in base
 	sticky sticky           // of the connect stage
 	helo   sticky           // of the HELO stage
 	tx     *transaction     // nil between transactions
 	unread []unread         // 250s that the client may not have read
+
+	source       users.Source // that knows facts.User
+	failedLogins int
 
 	faults   int // refused commands since the last message
 	idles    int // idle commands since the last message
@@ -69,10 +80,15 @@ type transaction struct {
 // handler derives from ctx.
 func (s *session) serve(ctx context.Context) {
 	defer s.end()
+	if !s.introduce() {
+		return
+	}
+	if s.set.Role == Submissions && !s.secure(ctx) {
+		return
+	}
 	if !s.greet(ctx) {
 		return
 	}
-	lax := s.normalises()
 	for !s.closing {
 		knows := len(s.unread) > 0 && s.caughtUp()
 		line, err := s.line(s.set.Limits.MaxLine, s.set.Limits.CommandTimeout)
@@ -83,7 +99,7 @@ func (s *session) serve(ctx context.Context) {
 		if knows {
 			s.hasRead()
 		}
-		c, err := parseCommand(line, lax)
+		c, err := parseCommand(line, s.normalises())
 		s.dispatch(ctx, c, err)
 	}
 }
@@ -134,13 +150,23 @@ func (s *session) normalises() bool {
 	return s.set.LineEndings == Normalise && s.facts.Trusted
 }
 
-// greet asks about the client and sends the banner.
+// greet waits, asks about the client and sends the banner.
 func (s *session) greet(ctx context.Context) bool {
 	if !s.pause() {
 		return false
 	}
-	s.facts.Name = s.deps.Resolver.ClientName(ctx, s.facts.Client.Addr())
-	s.client = clientName(s.facts.Name, s.facts.Client.Addr())
+	if !s.welcome(ctx, false) {
+		s.deps.Stats.Connection(s.set.Name, connRejected)
+		return false
+	}
+	s.deps.Stats.Connection(s.set.Name, connAccepted)
+	return true
+}
+
+// welcome asks about a client and sends the banner; named is whether somebody
+// has told its name.
+func (s *session) welcome(ctx context.Context, named bool) bool {
+	s.lookUp(ctx, named)
 	s.log.Debug("connect", "client", s.client, "session", s.facts.ID)
 	s.handler = s.deps.NewHandler()
 	v, _ := s.ask(ctx, &s.base, mail.StageConnect, s.handler.Connect)
@@ -152,12 +178,10 @@ func (s *session) greet(ctx context.Context) bool {
 		if v.Action == mail.TempFail || refusalOf(v).Code/100 == 4 {
 			r.Code = 421
 		}
-		s.deps.Stats.Connection(s.set.Name, connRejected)
 		s.logReject(mail.StageConnect, "", r, v.Reason)
 		s.farewell(r)
 		return false
 	}
-	s.deps.Stats.Connection(s.set.Name, connAccepted)
 	s.sticky = sticky{}.with(v)
 	s.reply(mail.Reply{Code: 220, Text: s.set.Hostname + " ESMTP Gatepost"})
 	return true

@@ -18,6 +18,9 @@ func (s *session) startTLS(ctx context.Context, arg string) {
 		s.refuse(mail.Reply{Code: 502, Detail: "5.1", Text: "not implemented"})
 	case s.facts.TLS != nil:
 		s.refuse(badSequence("TLS is active already"))
+	case s.speaker.IsValid():
+		// Whose certificate would it be?
+		s.refuse(badSequence("STARTTLS comes before XCLIENT"))
 	case s.tx != nil && s.tx.in != nil:
 		s.refuse(badSequence("the message has begun"))
 	case len(s.buffered()) > 0:
@@ -37,6 +40,14 @@ func (s *session) handshake(ctx context.Context) {
 		s.closing = true
 		return
 	}
+	if s.secure(ctx) {
+		s.forgetHelo()
+	}
+}
+
+// secure does the handshake, at the beginning of the connection (RFC 8314 3.3)
+// or behind STARTTLS.
+func (s *session) secure(ctx context.Context) bool {
 	conn := tls.Server(s.raw, s.set.tls)
 	err := s.raw.SetDeadline(time.Now().Add(s.set.Limits.TLSTimeout))
 	if err == nil {
@@ -46,21 +57,18 @@ func (s *session) handshake(ctx context.Context) {
 		// No reply and nothing more read: the client may think that it speaks TLS.
 		s.log.Info("closed", "client", s.client, "cause", "TLS handshake", "error", err)
 		s.closing = true
-		return
+		return false
 	}
 	s.upgrade(conn)
-	s.forgetHelo()
-	s.facts.TLS = tlsFacts(conn.ConnectionState())
+	s.facts.TLS = s.set.tlsFacts(conn.ConnectionState())
+	return true
 }
 
-func tlsFacts(c tls.ConnectionState) *mail.TLS {
+func (set *settings) tlsFacts(c tls.ConnectionState) *mail.TLS {
 	facts := &mail.TLS{
-		Version:  strings.ReplaceAll(tls.VersionName(c.Version), " ", "v"),
-		Cipher:   tls.CipherSuiteName(c.CipherSuite),
-		Verified: len(c.VerifiedChains) > 0,
+		Version: strings.ReplaceAll(tls.VersionName(c.Version), " ", "v"),
+		Cipher:  tls.CipherSuiteName(c.CipherSuite),
 	}
-	if len(c.PeerCertificates) > 0 {
-		facts.Subject = c.PeerCertificates[0].Subject.String()
-	}
+	set.certs.judge(facts, c.PeerCertificates)
 	return facts
 }

@@ -168,6 +168,20 @@ func (w *wire) read() error {
 	return err
 }
 
+// exactly reads n bytes and not one more: what follows may be for somebody else,
+// as a TLS handshake is.
+func (w *wire) exactly(n int, deadline time.Time) ([]byte, error) {
+	b, own := make([]byte, n), w.buf
+	w.buf, w.r, w.w = b, 0, 0
+	defer func() { w.buf, w.r, w.w = own, 0, 0 }()
+	for w.w < n {
+		if err := w.fillIdle(deadline); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
 // line returns the next line with its LF; it stays valid until the next fill.
 // The whole line must come before the deadline.
 func (w *wire) line(limit int, timeout time.Duration) ([]byte, error) {

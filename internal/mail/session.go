@@ -58,5 +58,6 @@ type TLS struct {
 	Version  string // "TLSv1.3"
 	Cipher   string
 	Subject  string // of a client certificate; "" for none
-	Verified bool
+	Verified bool   // by an issuer that the listener believes
+	Relay    bool   // the listener lets it relay: one of client_cert_relay
 }

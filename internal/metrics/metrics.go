@@ -26,6 +26,7 @@ type Metrics struct {
 	connections       *prometheus.CounterVec
 	messages          *prometheus.CounterVec
 	recipients        *prometheus.CounterVec
+	logins            *prometheus.CounterVec
 	messageSize       prometheus.Histogram
 
 	filterDuration *prometheus.HistogramVec
@@ -48,6 +49,7 @@ func New(version string) *Metrics {
 		connections:       counters("connections_total", "SMTP connections by what became of them at once.", "listener", "result"),
 		messages:          counters("messages_total", "Messages by the answer to them.", "listener", "action", "reason"),
 		recipients:        counters("recipients_total", "Answers to RCPT.", "listener", "action"),
+		logins:            counters("logins_total", "Ends of AUTH.", "listener", "mech", "result"),
 		messageSize: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: prefix + "message_size_bytes", Help: "Sizes of answered messages.",
 			Buckets: prometheus.ExponentialBuckets(1<<10, 4, 9), // 1 kB to 64 MB
@@ -61,7 +63,7 @@ func New(version string) *Metrics {
 		notifications:    counters("notifications_total", "Delivery status notifications, by whether the sender is told.", "kind", "result"),
 	}
 	m.registry.MustRegister(
-		m.reloadOK, m.reloadTime, m.connectionsActive, m.connections, m.messages, m.recipients, m.messageSize,
+		m.reloadOK, m.reloadTime, m.connectionsActive, m.connections, m.messages, m.recipients, m.logins, m.messageSize,
 		m.filterDuration, m.filterResults, m.filterUp, m.deliveries, m.deliveryDuration, m.rescans, m.notifications, buildInfo(version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -135,6 +137,11 @@ func (m *Metrics) Message(listener, action, reason string, size int64) {
 // Recipient counts the answer to a RCPT command.
 func (m *Metrics) Recipient(listener, action string) {
 	m.recipients.WithLabelValues(listener, action).Inc()
+}
+
+// Login counts the end of an AUTH.
+func (m *Metrics) Login(listener, mech, result string) {
+	m.logins.WithLabelValues(listener, mech, result).Inc()
 }
 
 // Filter counts a check by how it ended, with its time unless the filter was

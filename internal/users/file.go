@@ -177,15 +177,15 @@ func (f *File) Verify(ctx context.Context, l Login) (name string, ok bool, err e
 }
 
 // Scram is of ScramSource.
-func (f *File) Scram(_ context.Context, name string) (Credentials, bool, error) {
+func (f *File) Scram(_ context.Context, name string) (string, Credentials, bool, error) {
 	if u, ok := f.users[fold(name)]; ok && u.scram != nil {
-		return *u.scram, true, nil
+		return u.name, *u.scram, true, nil
 	}
 	salt := mac(f.key, "salt "+fold(name))[:saltSize]
-	return Credentials{scramIterations, salt, mac(f.key, "stored"), mac(f.key, "server")}, false, nil
+	return "", Credentials{scramIterations, salt, mac(f.key, "stored"), mac(f.key, "server")}, false, nil
 }
 
-// HasScram reports whether all users can log in so.
+// HasScram is of ScramSource.
 func (f *File) HasScram() bool {
 	for _, u := range f.users {
 		if u.scram == nil {

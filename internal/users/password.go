@@ -118,6 +118,19 @@ func mac(key []byte, text string) []byte {
 	return m.Sum(nil)
 }
 
+// Check compares a client's proof for a message and returns the proof that the
+// server knows the user, too (RFC 5802 3).
+func (c Credentials) Check(message string, proof []byte) (signature []byte, ok bool) {
+	signature = mac(c.ServerKey, message)
+	if len(proof) != sha256.Size {
+		return signature, false
+	}
+	clientKey := make([]byte, sha256.Size)
+	subtle.XORBytes(clientKey, proof, mac(c.StoredKey, message))
+	stored := sha256.Sum256(clientKey)
+	return signature, subtle.ConstantTimeCompare(stored[:], c.StoredKey) == 1
+}
+
 // String is the form of PostgreSQL: SCRAM-SHA-256$ITERATIONS:SALT$STORED:SERVER.
 func (c Credentials) String() string {
 	b := base64.StdEncoding.EncodeToString
@@ -141,7 +154,7 @@ func parseCredentials(s string) (c Credentials, err error) {
 			return c, bad
 		}
 	}
-	if len(c.Salt) < 8 || len(c.StoredKey) != sha256.Size || len(c.ServerKey) != sha256.Size {
+	if len(c.Salt) < 8 || len(c.Salt) > 64 || len(c.StoredKey) != sha256.Size || len(c.ServerKey) != sha256.Size {
 		return c, bad
 	}
 	return c, nil

@@ -28,9 +28,12 @@ type Source interface {
 // without sending it (RFC 5802).
 type ScramSource interface {
 	Source
-	// Scram returns what is kept of a user for SCRAM-SHA-256. For one who does
-	// not exist it makes something up, the same each time, and known is false.
-	Scram(ctx context.Context, user string) (c Credentials, known bool, err error)
+	// Scram returns the name under which a user is known, and what is kept of
+	// him for SCRAM-SHA-256. For one who does not exist it makes something up,
+	// the same each time, and known is false.
+	Scram(ctx context.Context, user string) (name string, c Credentials, known bool, err error)
+	// HasScram reports whether all users can log in so.
+	HasScram() bool
 }
 
 // SenderSource is a Source that knows which senders a user may be.
