@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"gatepost/internal/mail"
+	"gatepost/rules/access"
 )
 
 // Config is the sections [relay] and [policy].
@@ -18,6 +19,8 @@ type Config struct {
 
 	// Hostname is ours, for X-Virus-Scanned.
 	Hostname string `toml:"-"`
+	// Authenticates tells that a filter may add Authentication-Results.
+	Authenticates bool `toml:"-"`
 	// Routed reports whether there is a next hop for a recipient; nil means
 	// that there always is. It is asked while a client waits: no I/O.
 	Routed func(mail.Address) bool `toml:"-"`
@@ -37,8 +40,22 @@ type Relay struct {
 	Domains []string `toml:"domains"`
 	// Networks are the clients that may send to anyone.
 	Networks []netip.Prefix `toml:"networks"`
+	// Names are clients that may send to anyone, by a name that leads to the
+	// address and back: "host.example.com", or ".example.com" for all below it.
+	Names []string `toml:"names"`
+	// Tenant are customers of providers that send for many.
+	Tenant map[string]Tenant `toml:"tenant"`
 	// Access is the path of an access map in sendmail's text format.
 	Access string `toml:"access"`
+	// RelayDomainsFile is sendmail's relay-domains: names with all below them,
+	// as recipients and as verified names of clients, and beginnings of
+	// clients' addresses.
+	RelayDomainsFile string `toml:"relay_domains_file"`
+	// LocalHostNamesFile is sendmail's local-host-names: domains that are ours,
+	// as they stand. It says nothing of clients.
+	LocalHostNamesFile string `toml:"local_host_names_file"`
+
+	access.Options
 }
 
 // Policy says what becomes of a message, and for whom something else does.
@@ -107,7 +124,7 @@ func oneOf[T ~string](got T, allowed ...T) error {
 // DefaultConfig relays nothing and has the thresholds 5, 10 and 15.
 func DefaultConfig() Config {
 	tag, quarantine, reject := 5.0, 10.0, 15.0
-	return Config{Policy: Policy{Limits: Limits{
+	return Config{Relay: Relay{Options: access.DefaultOptions()}, Policy: Policy{Limits: Limits{
 		Tag: &tag, Quarantine: &quarantine, Reject: &reject,
 		Virus: VirusReject, Unscanned: UnscannedQuarantine,
 	}}}
@@ -115,9 +132,11 @@ func DefaultConfig() Config {
 
 // Validate checks what can be checked without reading a file.
 func (c Config) Validate() error {
-	_, errDomains := newDomains(c.Relay.Domains, nil)
+	_, errDomains := c.Relay.local(false)
 	_, errLimits := newLimits(c.Policy)
-	return errors.Join(errDomains, errLimits)
+	_, errNames := newNames(c.Relay.Names)
+	_, errTenants := newTenants(c)
+	return errors.Join(errDomains, errNames, errTenants, errLimits)
 }
 
 // check names each mistake in limits of which some may be unset.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"gatepost/internal/mail"
+	"gatepost/rules/access"
 )
 
 // evidence is what the findings amount to.
@@ -69,6 +70,9 @@ type marks struct {
 
 // message judges the content for each recipient.
 func (s *Set) message(tx *mail.Transaction) mail.Verdict {
+	if v, ok := s.unproven(tx); ok {
+		return v
+	}
 	e := weigh(tx.Findings)
 	outcomes := settle(s.outcomes(tx, e))
 	edits := make(map[marks][]mail.Edit)
@@ -107,15 +111,13 @@ func allEqual(outcomes []outcome) bool {
 // outcomes judges for each recipient by itself; a message without any has one
 // outcome.
 func (s *Set) outcomes(tx *mail.Transaction, e evidence) []outcome {
-	client, _ := s.clientHit(tx.Session)
-	sender, _ := s.senderHit(tx.Envelope.Sender.Address)
+	m := s.spokenOf(tx)
 	if len(tx.Envelope.Recipients) == 0 {
-		return []outcome{s.limits.base.judge(e).with(client, sender)}
+		return []outcome{s.limits.base.judge(e).with(s.hits(tx, m, mail.Address{})...)}
 	}
 	list := make([]outcome, len(tx.Envelope.Recipients))
 	for i, r := range tx.Envelope.Recipients {
-		to, _ := s.recipientHit(r.Address)
-		list[i] = s.limits.find(r.Address).judge(e).with(client, sender, to)
+		list[i] = s.limits.find(r.Address).judge(e).with(s.hits(tx, m, r.Address)...)
 	}
 	return list
 }
@@ -123,14 +125,14 @@ func (s *Set) outcomes(tx *mail.Transaction, e evidence) []outcome {
 // with adds what the access map says. It comes before content: what is to be
 // dropped is dropped, whatever is in it. To hold yields to a refusal, and is
 // stronger than a virus policy that drops.
-func (o outcome) with(hits ...hit) outcome {
+func (o outcome) with(hits ...access.Hit) outcome {
 	for _, h := range hits {
-		if h.says == saysDiscard {
+		if h.Says == access.DISCARD {
 			return outcome{action: mail.Discard, reason: h.String()}
 		}
 	}
 	for _, h := range hits {
-		if h.says == saysQuarantine && o.action < mail.Quarantine {
+		if h.Says == access.QUARANTINE && o.action < mail.Quarantine {
 			o.action, o.reason = mail.Quarantine, h.String()
 		}
 	}

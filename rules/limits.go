@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"gatepost/internal/mail"
+	"gatepost/rules/access"
 )
 
 // limits are the limits of one recipient, all set.
@@ -28,8 +29,8 @@ type limitSet struct {
 }
 
 func newLimits(p Policy) (limitSet, error) {
-	var errs problems
-	errs.add(p.Limits.check("policy"))
+	var errs access.Problems
+	errs.Add(p.Limits.check("policy"))
 	byKey := make(map[string]Limits, len(p.For))
 	for _, name := range slices.Sorted(maps.Keys(p.For)) {
 		where := "policy.for." + strconv.Quote(name)
@@ -39,12 +40,12 @@ func newLimits(p Policy) (limitSet, error) {
 				err = errors.New("the same as another one; remove one of them")
 			}
 		}
-		errs.note(where, err)
-		errs.add(p.For[name].check(where))
+		errs.Note(where, err)
+		errs.Add(p.For[name].check(where))
 		byKey[key] = p.For[name]
 	}
 	set := limitSet{base: merge(p.Limits), of: make(map[string]limits, len(byKey))}
-	errs.note("policy", set.base.ordered())
+	errs.Note("policy", set.base.ordered())
 	for _, key := range slices.Sorted(maps.Keys(byKey)) {
 		var chain []Limits
 		for _, k := range lookupKeys(key) {
@@ -54,10 +55,10 @@ func newLimits(p Policy) (limitSet, error) {
 		}
 		l := merge(append(chain, p.Limits)...)
 		l.of = fmt.Sprintf(" for %q", key)
-		errs.note(fmt.Sprintf("policy.for.%q", key), l.ordered())
+		errs.Note(fmt.Sprintf("policy.for.%q", key), l.ordered())
 		set.of[key] = l
 	}
-	return set, errs.join()
+	return set, errs.Join()
 }
 
 // merge takes each limit from the first that sets it.
@@ -111,7 +112,7 @@ func overrideKey(s string) (string, error) {
 		return mailboxName(a.Local, a.ASCIIDomain()), nil
 	}
 	name, below := strings.CutPrefix(s, ".")
-	key, err := canonicalDomain(name)
+	key, err := access.CanonicalDomain(name)
 	if err != nil {
 		return "", fmt.Errorf("%w; write user@example.com, example.com or .example.com", err)
 	}

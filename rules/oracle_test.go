@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"gatepost/internal/mail"
+	"gatepost/rules/access"
 )
 
 // The rows are what sendmail 8.17 answered (delay_checks and dnsbl off, skip
@@ -31,6 +32,7 @@ func oracle(t testing.TB) *Set {
 		Domains:  []string{"local.example", "example.org", "relay.example", ".relay.example", "virt.example"},
 		Networks: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16"), netip.MustParsePrefix("2001:db8:9::/48")},
 		Access:   "testdata/oracle.access",
+		Options:  access.DefaultOptions(),
 	}
 	return load(t, cfg)
 }

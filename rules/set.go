@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"gatepost/internal/mail"
+	"gatepost/rules/access"
 )
 
 // Set is one generation of the rules.
@@ -13,9 +14,10 @@ type Set struct {
 	hostname string
 	routed   func(mail.Address) bool
 	refused  func(mail.Address) mail.Reply
-	domains  domains
+	engine   access.Engine
 	networks []netip.Prefix
-	access   access
+	names    access.Class
+	tenants  []tenant
 	limits   limitSet
 	warnings []string
 }
@@ -23,10 +25,11 @@ type Set struct {
 // Load reads the lists that cfg names. One bad line anywhere refuses all: the
 // error names each, as "path:line: what is wrong; what to do".
 func Load(cfg Config) (*Set, error) {
-	domains, errDomains := newDomains(cfg.Relay.Domains, readDomains)
+	engine, warnings, errTables := cfg.tables()
+	names, errNames := newNames(cfg.Relay.Names)
+	tenants, errTenants := newTenants(cfg)
 	limits, errLimits := newLimits(cfg.Policy)
-	access, warnings, errAccess := loadAccess(cfg.Relay.Access)
-	if err := errors.Join(errDomains, errAccess, errLimits); err != nil {
+	if err := errors.Join(errTables, errNames, errTenants, errLimits); err != nil {
 		return nil, err
 	}
 	routed := cfg.Routed
@@ -41,9 +44,10 @@ func Load(cfg Config) (*Set, error) {
 		hostname: cfg.Hostname,
 		routed:   routed,
 		refused:  refused,
-		domains:  domains,
+		engine:   engine,
 		networks: slices.Clone(cfg.Relay.Networks),
-		access:   access,
+		names:    names,
+		tenants:  tenants,
 		limits:   limits,
 		warnings: warnings,
 	}, nil
@@ -61,11 +65,11 @@ func (s *Set) Warnings() []string { return slices.Clone(s.warnings) }
 func (s *Set) Decide(tx *mail.Transaction, rcpt *mail.Path) mail.Verdict {
 	switch tx.Stage {
 	case mail.StageConnect:
-		return s.connect(tx.Session)
+		return s.connect(tx.Session, nil)
 	case mail.StageMail:
-		return s.sender(tx.Envelope.Sender.Address)
+		return s.mailFrom(tx.Session, tx.Envelope.Sender.Address, nil)
 	case mail.StageRcpt:
-		return s.recipient(tx, rcpt.Address)
+		return s.recipient(tx, rcpt.Address, nil)
 	case mail.StageMessage:
 		return s.message(tx)
 	}

@@ -98,7 +98,7 @@ func (c *Class) add(form Form, at place, entry string) error {
 		return nil
 	}
 	name, below := strings.CutPrefix(entry, ".")
-	name, err := canonicalDomain(name)
+	name, err := CanonicalDomain(name)
 	switch {
 	case err != nil && form == Domains:
 		return fmt.Errorf("%q: %w; write example.com, or .example.com for the domains below it", mail.CleanText(entry), err)

@@ -220,7 +220,7 @@ func (e *Engine) CheckRcpt(q Query, tr *Trace) Answer {
 		return refuse(553, "0.0", "User address required")
 	}
 	a := e.rcpt(q, tr)
-	if !e.DelayChecks.on() || a.Final {
+	if !e.DelayChecks.On() || a.Final {
 		return a
 	}
 	if word, ok := e.Excused(q.To, tr); ok {

@@ -35,7 +35,7 @@ func parseItem(s string, dots bool) (string, kind, error) {
 		return "", 0, fmt.Errorf("a domain includes those below it; write %s, or set relay.lookupdotdomain", strings.TrimLeft(s, "*."))
 	}
 	name, below := strings.CutPrefix(s, ".")
-	key, err := canonicalDomain(name)
+	key, err := CanonicalDomain(name)
 	if err != nil {
 		err = fmt.Errorf("can never match: %w", err)
 	}
@@ -58,7 +58,7 @@ func mailboxKey(s string) (string, error) {
 	if domain == "" {
 		return s, nil
 	}
-	domain, err := canonicalDomain(domain)
+	domain, err := CanonicalDomain(domain)
 	if err != nil {
 		return "", fmt.Errorf("can never match: %w", err)
 	}
@@ -184,9 +184,9 @@ func appendLower(b []byte, s string) []byte {
 	return b
 }
 
-// canonicalDomain is the form in which all tables here keep a domain: lower
+// CanonicalDomain is the form in which all tables here keep a domain: lower
 // case, A-labels.
-func canonicalDomain(s string) (string, error) {
+func CanonicalDomain(s string) (string, error) {
 	name, err := mail.ParseDomain(s)
 	return strings.ToLower(mail.ASCIIDomain(name)), err
 }

@@ -85,24 +85,27 @@ type doubt struct {
 // u@sub.dom, while the line of dom is for sub.dom, too; and that a refusal goes
 // further than it looks.
 func (p *parser) mailboxes(t Tag) (late []doubt) {
-	refused, first := 0, int32(0)
+	refused, first := 0, doubt{}
 	for key, s := range p.table.slots[t] {
 		local, domain, isMailbox := strings.Cut(key, "@")
 		if !isMailbox || strings.Contains(local, "+") {
 			continue
 		}
 		v := &p.table.values[s.value]
-		if v.refuses() {
-			if refused++; refused == 1 || s.line < first {
-				first = s.line
+		if t == To && v.refuses() {
+			if refused++; refused == 1 || s.line < first.line {
+				first = doubt{s.line, fmt.Errorf("%s%s refuses mail to %s+anything@%s, too", t, key, local, domain)}
 			}
 		}
 		if v.Says == OK && domain != "" && p.refuses(t, domain) {
 			late = append(late, doubt{s.line, fmt.Errorf("%s%s is for this domain alone, while the line of %s is for those below it, too; write one more for each", t, key, domain)})
 		}
 	}
+	if refused > 1 {
+		first.err = fmt.Errorf("%w, and %d more lines are like this", first.err, refused-1)
+	}
 	if refused > 0 {
-		late = append(late, doubt{first, fmt.Errorf("%d mailboxes behind %s are refused, this is the first; each is with +anything behind the user, too", refused, t)})
+		late = append(late, first)
 	}
 	return late
 }

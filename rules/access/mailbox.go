@@ -53,7 +53,7 @@ func ReadMailbox(s string) (Mailbox, mail.Reply) {
 	case strings.HasPrefix(domain, "."), strings.Contains(domain, ".."):
 		return Mailbox{}, mail.Reply{Code: 553, Detail: "1.2", Text: "Invalid host name"}
 	}
-	if ascii, err := canonicalDomain(domain); err == nil {
+	if ascii, err := CanonicalDomain(domain); err == nil {
 		domain = ascii
 	}
 	return Mailbox{dequote(local), domain}, mail.Reply{}

@@ -53,4 +53,5 @@ func (d DelayChecks) Validate() error {
 	return fmt.Errorf("%q is unknown; write one of \"off\", \"plain\", \"friend\", \"hater\"", string(d))
 }
 
-func (d DelayChecks) on() bool { return d != DelayOff && d != "" }
+// On reports whether clients and senders are judged at RCPT.
+func (d DelayChecks) On() bool { return d != DelayOff && d != "" }
