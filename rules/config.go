@@ -54,6 +54,11 @@ type Relay struct {
 	// LocalHostNamesFile is sendmail's local-host-names: domains that are ours,
 	// as they stand. It says nothing of clients.
 	LocalHostNamesFile string `toml:"local_host_names_file"`
+	// PostfixRelayDomainsFile is Postfix's relay_domains as a text, one name a
+	// line, with all below it.
+	PostfixRelayDomainsFile string `toml:"postfix_relay_domains_file"`
+	// NetworksFile is a list like networks, or a cidr table of Postfix.
+	NetworksFile string `toml:"networks_file"`
 
 	access.Options
 }

@@ -41,8 +41,16 @@ func (r Relay) local(files bool) (*access.Class, error) {
 			errs.Add(listError("relay.domains", path, c.AddFile(access.Domains, path)))
 		}
 	}
-	if files && r.LocalHostNamesFile != "" {
-		errs.Add(listError("relay.local_host_names_file", r.LocalHostNamesFile, c.AddFile(access.LocalHosts, r.LocalHostNamesFile)))
+	for _, l := range []struct {
+		key, path string
+		form      access.Form
+	}{
+		{"relay.local_host_names_file", r.LocalHostNamesFile, access.LocalHosts},
+		{"relay.postfix_relay_domains_file", r.PostfixRelayDomainsFile, access.PostfixDomains},
+	} {
+		if files && l.path != "" {
+			errs.Add(listError(l.key, l.path, c.AddFile(l.form, l.path)))
+		}
 	}
 	return c, errs.Join()
 }

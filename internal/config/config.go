@@ -17,6 +17,7 @@ import (
 	"gatepost/filters/spamassassin"
 	"gatepost/internal/console"
 	"gatepost/internal/dns"
+	"gatepost/internal/drac"
 	"gatepost/internal/mail"
 	"gatepost/internal/maillog"
 	"gatepost/milter"
@@ -51,6 +52,7 @@ type Config struct {
 	Rules     rules.Config
 	Queue     queue.Config
 	DNS       dns.ClientConfig
+	DRAC      drac.Config
 	Log       maillog.Config
 	Journals  []journal.Config // in the order of the file
 
@@ -105,6 +107,7 @@ type main struct {
 	Route    any `toml:"route"`
 	Routing  any `toml:"routing"`
 	DNS      any `toml:"dns"`
+	DRAC     any `toml:"drac"`
 	Filter   any `toml:"filter"`
 	Journal  any `toml:"journal"`
 	Policy   any `toml:"policy"`
@@ -196,6 +199,7 @@ func (c *Config) read(top table, listening bool) {
 	if listening && len(c.Listeners)+len(c.Milters) == 0 {
 		top.child("listener").missing(`a section [listener.mx] with address = "0.0.0.0:25", or [milter.main] with a socket for your MTA`)
 	}
+	c.readDRAC(top)
 	c.readDNS(top)
 	c.readRoutes(top)
 	c.checkReinject(top)
@@ -206,6 +210,7 @@ func (c *Config) read(top table, listening bool) {
 	c.checkQueue(top.table("queue"))
 	top.table("filtering").attach(split(c.Filtering.Validate()), &c.Filtering, "filters: ")
 	c.checkAddresses(top)
+	c.checkTenants()
 	c.checkRelay(top)
 }
 

@@ -11,6 +11,7 @@ import (
 	"gatepost/internal/mail"
 	"gatepost/proxy/forward"
 	"gatepost/rules"
+	"gatepost/rules/access"
 )
 
 // checkRelay reads the lists and looks whether what is accepted can be
@@ -38,7 +39,8 @@ func (c *Config) checkRelay(top table) {
 	}
 	relay := c.Rules.Relay
 	onlyMilter := len(c.Listeners) == 0 && len(c.Milters) > 0 // its MTA has the relay rules
-	if !onlyMilter && len(relay.Domains) == 0 && len(relay.Networks) == 0 && relay.Access == "" {
+	names := relay.Access + relay.RelayDomainsFile + relay.LocalHostNamesFile + relay.PostfixRelayDomainsFile
+	if !onlyMilter && len(relay.Domains) == 0 && len(relay.Networks) == 0 && names == "" {
 		top.table("relay").child("domains").missing(`domains = ["example.com"], the domains that mail is accepted for`)
 	}
 	c.relayDomains = set.RelayDomains()
@@ -50,9 +52,27 @@ func (c *Config) checkRelay(top table) {
 	}
 }
 
+// readNetworks adds those of relay.networks_file.
+func (c *Config) readNetworks(relay table) {
+	path := c.Rules.Relay.NetworksFile
+	if path == "" {
+		return
+	}
+	networks, err := access.ReadNetworks(path)
+	for _, text := range split(err) {
+		if p, ok := c.inList(text); ok {
+			relay.r.problems = append(relay.r.problems, p)
+		} else {
+			relay.child("networks_file").problem(text, "")
+		}
+	}
+	c.Rules.Relay.Networks = append(c.Rules.Relay.Networks, networks...)
+}
+
 // inList reads "path:line: what; what to do" of a list that [relay] names.
 func (c *Config) inList(text string) (Problem, bool) {
-	paths := []string{c.Rules.Relay.Access}
+	r := c.Rules.Relay
+	paths := []string{r.Access, r.RelayDomainsFile, r.LocalHostNamesFile, r.PostfixRelayDomainsFile, r.NetworksFile}
 	for _, d := range c.Rules.Relay.Domains {
 		if path, ok := strings.CutPrefix(d, "file:"); ok {
 			paths = append(paths, path)

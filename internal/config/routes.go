@@ -86,6 +86,7 @@ func (c *Config) readRules(top table) {
 			relay.child("networks").item(i).problem(fmt.Sprintf("%q is everybody: this would be an open relay", n), "name your own networks")
 		}
 	}
+	c.readNetworks(relay)
 	for domain, how := range extra.Recipients {
 		if how != "any" {
 			relay.table("recipients").child(domain).problem(fmt.Sprintf("%q is not built yet in this version", how), `write "any" or remove the key`)

@@ -56,6 +56,9 @@ const (
 	RelayDomains
 	// RelayHosts is the same file with relay_hosts_only: names as they stand.
 	RelayHosts
+	// PostfixDomains is Postfix's relay_domains as a text: names with all below
+	// them, perhaps with a result behind that does not matter.
+	PostfixDomains
 )
 
 // Add puts an entry of the configuration into the class; where names the key.
@@ -74,9 +77,13 @@ func (c *Class) AddFile(form Form, path string) error {
 	var errs Problems
 	errs.Add(eachLine(path, f, func(number int, line string) {
 		line, _, _ = strings.Cut(line, "#")
-		if line = strings.TrimSpace(line); line != "" {
-			errs.noteLine(path, number, c.add(form, place{path, number}, line))
+		if line = strings.TrimSpace(line); line == "" {
+			return
 		}
+		if form == PostfixDomains {
+			line = strings.Fields(line)[0]
+		}
+		errs.noteLine(path, number, c.add(form, place{path, number}, line))
 	}))
 	return errs.Join()
 }
@@ -104,13 +111,15 @@ func (c *Class) add(form Form, at place, entry string) error {
 		return fmt.Errorf("%q: %w; write example.com, or .example.com for the domains below it", mail.CleanText(entry), err)
 	case err != nil:
 		return fmt.Errorf("%q: %w; write example.com", mail.CleanText(entry), err)
+	case below && form == PostfixDomains:
+		put(&c.below, name, at)
 	case below && form != Domains:
 		return fmt.Errorf("%q never matches in this file; write %s, or .%s into relay.domains", entry, name, name)
 	case below:
 		put(&c.below, name, at)
 	default:
 		put(&c.exact, name, at)
-		if form == RelayDomains {
+		if form == RelayDomains || form == PostfixDomains {
 			put(&c.below, name, at)
 		}
 	}
