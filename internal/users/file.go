@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,7 @@ import (
 
 // File is users in a file: a line each with name, argon2id hash, SCRAM
 // credentials or "-", and the senders that the user may be, separated by
-// commas; without them any. Lines that begin with # are comments.
+// commas. Lines that begin with # are comments.
 type File struct {
 	path  string
 	users map[string]user
@@ -50,13 +51,32 @@ func OpenFile(path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &File{path: path, users: make(map[string]user), slots: make(chan struct{}, hashesAtOnce), key: make([]byte, 32)}
+	f := &File{path: path, users: make(map[string]user), slots: make(chan struct{}, hashesAtOnce)}
 	for _, u := range all {
 		f.users[u.name] = u
 	}
-	_, _ = rand.Read(f.key)
+	f.key = keyOf(text)
 	f.fake.hash = newHash(string(f.key))
 	return f, nil
+}
+
+// keyLine begins the comment with the key of what is made up for users who
+// don't exist: it must be the same after a restart, or they would be known by it.
+const keyLine = "#key "
+
+func newKey() string {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails
+	return base64.StdEncoding.EncodeToString(key)
+}
+
+func keyOf(text string) []byte {
+	for line := range strings.Lines(text) {
+		if key, ok := strings.CutPrefix(strings.TrimSpace(line), keyLine); ok && len(key) >= 40 {
+			return []byte(key)
+		}
+	}
+	return []byte(newKey()) // a file that was written by hand
 }
 
 // readFile refuses a file that others may read: hashes can be guessed at home.
@@ -246,6 +266,9 @@ func edit(path, name, line string) error {
 		return err
 	}
 	var out bytes.Buffer
+	if !strings.Contains("\n"+text, "\n"+keyLine) {
+		out.WriteString(keyLine + newKey() + "\n")
+	}
 	found := false
 	for old := range strings.Lines(text) {
 		if f := strings.Fields(old); len(f) > 0 && old[0] != '#' && fold(f[0]) == fold(name) {
