@@ -66,6 +66,7 @@ type Relay struct {
 // Policy says what becomes of a message, and for whom something else does.
 type Policy struct {
 	Limits
+	Reputation
 	// For overrides single limits for a recipient "user@example.com", a domain
 	// "example.com", or all domains below one ".example.com". Each limit is
 	// taken from the most specific of them that sets it.
@@ -132,7 +133,7 @@ func DefaultConfig() Config {
 	return Config{Relay: Relay{Options: access.DefaultOptions()}, Policy: Policy{Limits: Limits{
 		Tag: &tag, Quarantine: &quarantine, Reject: &reject,
 		Virus: VirusReject, Unscanned: UnscannedQuarantine,
-	}}}
+	}, Reputation: defaultReputation()}}
 }
 
 // Validate checks what can be checked without reading a file.

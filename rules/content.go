@@ -73,7 +73,7 @@ func (s *Set) message(tx *mail.Transaction) mail.Verdict {
 	if v, ok := s.unproven(tx); ok {
 		return v
 	}
-	e := weigh(tx.Findings)
+	e := weigh(s.judged(tx))
 	outcomes := settle(s.outcomes(tx, e))
 	edits := make(map[marks][]mail.Edit)
 	verdict := func(o outcome) mail.Verdict {

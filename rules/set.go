@@ -20,6 +20,8 @@ type Set struct {
 	tenants  []tenant
 	limits   limitSet
 	warnings []string
+
+	reputation Reputation
 }
 
 // Load reads the lists that cfg names. One bad line anywhere refuses all: the
@@ -50,6 +52,8 @@ func Load(cfg Config) (*Set, error) {
 		tenants:  tenants,
 		limits:   limits,
 		warnings: warnings,
+
+		reputation: cfg.Policy.Reputation,
 	}, nil
 }
 
@@ -63,6 +67,10 @@ func (s *Set) Warnings() []string { return slices.Clone(s.warnings) }
 // verdict says so at once, and says it again at StageMessage: who can't act on
 // it early may go on. Of a recipient it is said at StageMessage only.
 func (s *Set) Decide(tx *mail.Transaction, rcpt *mail.Path) mail.Verdict {
+	return s.reputed(tx, rcpt, s.decide(tx, rcpt))
+}
+
+func (s *Set) decide(tx *mail.Transaction, rcpt *mail.Path) mail.Verdict {
 	switch tx.Stage {
 	case mail.StageConnect:
 		return s.connect(tx.Session, nil)
