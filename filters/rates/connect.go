@@ -26,7 +26,7 @@ func (c *checker) connect(ctx context.Context, s *mail.Session) (f mail.Finding,
 	if over || err != nil {
 		return f, over, err
 	}
-	limit, ok := c.f.access.ClientConn(s.Addr())
+	limit, _, ok := c.f.access.ClientConnections(s)
 	if !ok {
 		limit = c.f.cfg.Client.Concurrent
 	}
@@ -39,7 +39,7 @@ func (c *checker) connect(ctx context.Context, s *mail.Session) (f mail.Finding,
 // connections counts connections of an address: as sendmail does where the
 // access map has a limit, those that it refuses, too.
 func (c *checker) connections(ctx context.Context, client party, s *mail.Session) (mail.Finding, bool, error) {
-	limit, ok := c.f.access.ClientRate(s.Addr())
+	limit, why, ok := c.f.access.ClientRate(s)
 	if !ok {
 		return c.f.take(ctx, demand{client, mail.RateConnections, c.f.cfg.Client.Connections, 1, " connections"})
 	}
@@ -50,7 +50,7 @@ func (c *checker) connections(ctx context.Context, client party, s *mail.Session
 	if err != nil || n <= limit {
 		return mail.Finding{}, false, err
 	}
-	return mail.Finding{Name: mail.FindingRate, Value: mail.RateConnections, Text: fmt.Sprintf("%s has had %d connections in %v, the limit is %d", client, n, window, limit)}, true, nil
+	return mail.Finding{Name: mail.FindingRate, Value: mail.RateConnections, Text: fmt.Sprintf("%s has had %d connections in %v, the limit is %d: %s", client, n, window, limit, why)}, true, nil
 }
 
 // enter takes one of limit places.

@@ -3,7 +3,6 @@ package rates
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"gatepost/filters"
@@ -23,10 +22,10 @@ type Store interface {
 }
 
 // Access is what an access map says of a client; ok is false where it says
-// nothing, 0 is without a limit.
+// nothing, a limit of 0 is none. why names the line. *rules.Set is one.
 type Access interface {
-	ClientRate(client netip.Addr) (limit int, ok bool) // connections a minute
-	ClientConn(client netip.Addr) (limit int, ok bool) // connections at a time
+	ClientRate(s *mail.Session) (limit int, why string, ok bool)        // connections a minute
+	ClientConnections(s *mail.Session) (limit int, why string, ok bool) // connections at a time
 }
 
 // Filter counts what clients do.
@@ -49,8 +48,8 @@ func New(cfg Config, store Store, access Access) (*Filter, error) {
 
 type noAccess struct{}
 
-func (noAccess) ClientRate(netip.Addr) (int, bool) { return 0, false }
-func (noAccess) ClientConn(netip.Addr) (int, bool) { return 0, false }
+func (noAccess) ClientRate(*mail.Session) (int, string, bool)        { return 0, "", false }
+func (noAccess) ClientConnections(*mail.Session) (int, string, bool) { return 0, "", false }
 
 const maxConcurrent = 200
 

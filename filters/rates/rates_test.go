@@ -45,14 +45,14 @@ func setUp(t *testing.T, cfg Config, table string) *kit {
 // mapped is an access map as it is wired.
 type mapped struct{ *access.Table }
 
-func (m mapped) ClientRate(a netip.Addr) (int, bool) {
-	n, _, ok := m.Limit(access.ClientRate, a, nil)
-	return n, ok
+func (m mapped) ClientRate(s *mail.Session) (int, string, bool) {
+	n, h, ok := m.Limit(access.ClientRate, s.Addr(), nil)
+	return n, "", ok && h.Line > 0
 }
 
-func (m mapped) ClientConn(a netip.Addr) (int, bool) {
-	n, _, ok := m.Limit(access.ClientConn, a, nil)
-	return n, ok
+func (m mapped) ClientConnections(s *mail.Session) (int, string, bool) {
+	n, h, ok := m.Limit(access.ClientConn, s.Addr(), nil)
+	return n, "", ok && h.Line > 0
 }
 
 func (k *kit) session(client string) *mail.Session {
