@@ -21,6 +21,7 @@ func openSQLite(t *testing.T, path string, o Options) *SQLite {
 func TestSQLite(t *testing.T) {
 	conform(t, func(t *testing.T) bench {
 		c := newClock()
-		return bench{openSQLite(t, filepath.Join(t.TempDir(), "new", "state ?#%.db"), Options{Now: c.now}), c.forward}
+		s := openSQLite(t, filepath.Join(t.TempDir(), "new", "state ?#%.db"), Options{Now: c.now})
+		return bench{Store: s, forward: c.forward}
 	})
 }

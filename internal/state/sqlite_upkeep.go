@@ -188,3 +188,11 @@ func repeat(ctx context.Context, st *sql.Stmt, now int64) error {
 	}
 	return nil
 }
+
+// probe asks whether the file can be written.
+func (s *SQLite) probe(ctx context.Context) error {
+	return s.with(ctx, func(ctx context.Context, f *file) error {
+		_, err := f.put.ExecContext(ctx, "probe", "probe", "", 0)
+		return err
+	})
+}
