@@ -2,6 +2,8 @@ package rules
 
 import (
 	"slices"
+
+	"gatepost/internal/mail"
 )
 
 // RelayDomains lists the domains that mail is relayed to, of the configuration
@@ -11,4 +13,11 @@ func (s *Set) RelayDomains() []string {
 	names := append(s.engine.Local.Names(), s.engine.Relay.Names()...)
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// Ours reports whether mail for a recipient is ours to pass on, whoever sends
+// it.
+func (s *Set) Ours(to mail.Address) bool {
+	_, ok := s.oursToRelay(to, nil)
+	return ok
 }

@@ -27,6 +27,8 @@ type Metrics struct {
 	messages          *prometheus.CounterVec
 	recipients        *prometheus.CounterVec
 	logins            *prometheus.CounterVec
+	recipientAnswers  *prometheus.CounterVec
+	guesses           *prometheus.CounterVec
 	messageSize       prometheus.Histogram
 
 	filterDuration *prometheus.HistogramVec
@@ -37,6 +39,7 @@ type Metrics struct {
 	deliveryDuration *prometheus.HistogramVec
 	rescans          *prometheus.CounterVec
 	notifications    *prometheus.CounterVec
+	storeErrors      *prometheus.CounterVec
 }
 
 // New makes the metrics of a gateway of that version.
@@ -50,6 +53,8 @@ func New(version string) *Metrics {
 		messages:          counters("messages_total", "Messages by the answer to them.", "listener", "action", "reason"),
 		recipients:        counters("recipients_total", "Answers to RCPT.", "listener", "action"),
 		logins:            counters("logins_total", "Ends of AUTH.", "listener", "mech", "result"),
+		recipientAnswers:  counters("recipient_answers_total", "Answers to whether there is a recipient, by source.", "source", "result"),
+		guesses:           counters("recipient_guesses_total", "What was done about clients that ask for recipients that there are not.", "action"),
 		messageSize: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: prefix + "message_size_bytes", Help: "Sizes of answered messages.",
 			Buckets: prometheus.ExponentialBuckets(1<<10, 4, 9), // 1 kB to 64 MB
@@ -61,10 +66,11 @@ func New(version string) *Metrics {
 		rescans:          counters("rescans_total", "Messages that waited for a filter, by what became of them.", "result"),
 		deliveryDuration: durations("delivery_duration_seconds", "Time that a delivery took.", "route"),
 		notifications:    counters("notifications_total", "Delivery status notifications, by whether the sender is told.", "kind", "result"),
+		storeErrors:      counters("store_errors_total", "Calls that the shared or embedded store did not answer, so that memory did.", "store", "op"),
 	}
 	m.registry.MustRegister(
-		m.reloadOK, m.reloadTime, m.connectionsActive, m.connections, m.messages, m.recipients, m.logins, m.messageSize,
-		m.filterDuration, m.filterResults, m.filterUp, m.deliveries, m.deliveryDuration, m.rescans, m.notifications, buildInfo(version),
+		m.reloadOK, m.reloadTime, m.connectionsActive, m.connections, m.messages, m.recipients, m.logins, m.recipientAnswers, m.guesses, m.messageSize,
+		m.filterDuration, m.filterResults, m.filterUp, m.deliveries, m.deliveryDuration, m.rescans, m.notifications, m.storeErrors, buildInfo(version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -177,3 +183,7 @@ func (m *Metrics) Notification(kind, result string) {
 
 // Rescanned counts what became of a message that waited for a filter.
 func (m *Metrics) Rescanned(result string) { m.rescans.WithLabelValues(result).Inc() }
+
+// StoreError counts a call that the store of windows, lists and rates did not
+// answer.
+func (m *Metrics) StoreError(store, op string) { m.storeErrors.WithLabelValues(store, op).Inc() }

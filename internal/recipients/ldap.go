@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
@@ -211,6 +212,7 @@ type directory struct {
 	details  string // the delimiter
 	now      func() time.Time
 	sessions chan *session // as many as there may be; nil: not open
+	closed   atomic.Bool   // nothing is kept any more
 	pause    pause
 	synced   synced
 }
@@ -284,7 +286,7 @@ func (d *directory) with(ctx context.Context, do func(*session) error) (err erro
 		if p := recover(); p != nil { // go-ldap, at an answer that is none
 			err = fmt.Errorf("ldap: an answer that can't be read: %v", p)
 		}
-		if err != nil {
+		if err != nil || d.closed.Load() {
 			s.close()
 			s = nil
 		}

@@ -33,7 +33,7 @@ type Deps struct {
 	NextHop   NextHop                 // for "callout"
 	Store     state.Store             // shared answers and counts; nil: this process alone
 	Blocklist Blocklist               // nil: there is none
-	Ours      func(mail.Address) bool // whether mail for it is ours, whoever sends it
+	Ours      func(mail.Address) bool // whether mail for it is ours, whoever sends it; nil: always
 	Stats     Stats
 	Log       *slog.Logger
 	Now       func() time.Time // nil: the system's
@@ -55,7 +55,9 @@ func Load(cfg Config, d Deps) (*Checker, error) {
 	if d.Now == nil {
 		d.Now = time.Now
 	}
-	c := &Checker{cfg: cfg, deps: d, domains: make(map[string][]named), guesses: newGuesses(cfg.Harvest, d)}
+	if d.Ours == nil {
+		d.Ours = func(mail.Address) bool { return true }
+	}
 	errs := []error{cfg.Validate()}
 	for _, name := range slices.Sorted(maps.Keys(cfg.LDAP)) {
 		errs = append(errs, prefixed("ldap."+name, cfg.LDAP[name].Validate()))
@@ -63,6 +65,7 @@ func Load(cfg Config, d Deps) (*Checker, error) {
 	if errors.Join(errs...) != nil { // what follows wants sane values
 		return nil, errors.Join(errs...)
 	}
+	c := &Checker{cfg: cfg, deps: d, domains: make(map[string][]named), guesses: newGuesses(cfg.Harvest, d)}
 	made := make(map[string]named)
 	for _, domain := range slices.Sorted(maps.Keys(cfg.Of)) {
 		k, err := domainKey(domain)
@@ -75,14 +78,14 @@ func Load(cfg Config, d Deps) (*Checker, error) {
 			continue
 		}
 		var list []named
-		for i, s := range cfg.Of[domain] {
+		for _, s := range cfg.Of[domain] {
 			n, known := made[s]
 			if !known {
 				n, err = c.source(s)
 				made[s] = n
 			}
 			if err != nil {
-				errs = append(errs, inList(fmt.Sprintf("%s[%d]", where, i), err))
+				errs = append(errs, inList(where, err))
 				err = nil
 			}
 			list = append(list, n)
@@ -178,9 +181,10 @@ func (c *Checker) Run(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the connections that are kept, once nobody asks any more.
+// Close ends the connections that are kept. Who still asks has one of his own.
 func (c *Checker) Close() {
 	for _, d := range c.dirs {
+		d.closed.Store(true)
 		for range d.cfg.MaxConcurrent {
 			s := <-d.sessions
 			s.close()
