@@ -43,7 +43,9 @@ type Courier interface {
 // Resolver finds the forward-confirmed name of a client, "" for none. It
 // returns within its own time limit.
 type Resolver interface {
-	ClientName(ctx context.Context, ip netip.Addr) string
+	// Client also returns the name that the address claims, and what became of
+	// the look-up.
+	Client(ctx context.Context, ip netip.Addr) (name, ptr string, how mail.Resolve)
 }
 
 // Windows knows who may relay for now because he read his mail. It returns soon
@@ -78,7 +80,7 @@ func (noQueue) Accepted(...string) {}
 
 type noNames struct{}
 
-func (noNames) ClientName(context.Context, netip.Addr) string { return "" }
+func (noNames) Client(context.Context, netip.Addr) (string, string, mail.Resolve) { return "", "", "" }
 
 type noStats struct{}
 

@@ -80,7 +80,7 @@ func (s *session) isNobody() bool {
 func (s *session) lookUp(ctx context.Context, known bool) {
 	addr := s.facts.Client.Addr()
 	if !known {
-		s.facts.Name = s.deps.Resolver.ClientName(ctx, addr)
+		s.facts.Name, s.facts.PTR, s.facts.Resolve = s.deps.Resolver.Client(ctx, addr)
 	}
 	s.client = clientName(s.facts.Name, addr)
 	s.facts.Window = s.windowOpen(ctx)
@@ -105,7 +105,7 @@ func (c Config) checkPeers(bad func(format string, args ...any)) {
 	for key, list := range map[string][]netip.Prefix{"proxy_protocol": c.ProxyProtocol, "xclient": c.XClient} {
 		for i, p := range list {
 			if p.Bits() == 0 {
-				bad("%s[%d]: %s is everybody: anybody could say that he is one of us", key, i, p)
+				bad("%s[%d]: %q is everybody: anybody could say that he is one of yours; name the peers", key, i, p.String())
 			}
 		}
 	}

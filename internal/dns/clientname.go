@@ -43,8 +43,15 @@ type ClientNames struct {
 }
 
 type answer struct {
-	name    string
+	client
 	expires time.Time
+}
+
+// client is what is known of a client's name.
+type client struct {
+	name string // "" for none that leads back
+	ptr  string // the name that the address claims
+	how  mail.Resolve
 }
 
 // New returns ClientNames that asks r, or the system's resolver when r is nil.
@@ -67,20 +74,31 @@ func New(cfg Config, r Resolver) (*ClientNames, error) {
 // form, or "" when there is none or it can't be found in time. Loopback is
 // "localhost" without a question.
 func (c *ClientNames) ClientName(ctx context.Context, ip netip.Addr) string {
-	ip = ip.Unmap().WithZone("")
+	name, _, _ := c.Client(ctx, ip)
+	return name
+}
+
+// Client is ClientName, with the name that the address claims, which may be any,
+// and with what became of the look-up.
+func (c *ClientNames) Client(ctx context.Context, ip netip.Addr) (name, ptr string, how mail.Resolve) {
+	found := c.find(ctx, ip.Unmap().WithZone(""))
+	return found.name, found.ptr, found.how
+}
+
+func (c *ClientNames) find(ctx context.Context, ip netip.Addr) client {
 	switch {
 	case !ip.IsValid():
-		return ""
+		return client{how: mail.ResolveFail}
 	case ip.IsLoopback():
-		return "localhost"
+		return client{"localhost", "localhost", mail.ResolveOK}
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	for ctx.Err() == nil {
-		name, flight, ok := c.enter(ip)
+		known, flight, ok := c.enter(ip)
 		switch {
 		case ok:
-			return name
+			return known
 		case flight == nil:
 			return c.lead(ctx, ip)
 		}
@@ -89,36 +107,36 @@ func (c *ClientNames) ClientName(ctx context.Context, ip netip.Addr) string {
 		case <-ctx.Done():
 		}
 	}
-	return ""
+	return client{how: mail.ResolveTemp}
 }
 
 // enter returns what is known of ip, or the look-up that is under way; with
 // neither the caller is to look it up.
-func (c *ClientNames) enter(ip netip.Addr) (name string, flight <-chan struct{}, ok bool) {
+func (c *ClientNames) enter(ip netip.Addr) (known client, flight <-chan struct{}, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if a, ok := c.known[ip]; ok && time.Now().Before(a.expires) {
-		return a.name, nil, true
+		return a.client, nil, true
 	}
 	if f, ok := c.flights[ip]; ok {
-		return "", f, false
+		return client{}, f, false
 	}
 	c.flights[ip] = make(chan struct{})
-	return "", nil, false
+	return client{}, nil, false
 }
 
 // lead looks ip up for all who wait for it.
-func (c *ClientNames) lead(ctx context.Context, ip netip.Addr) (name string) {
+func (c *ClientNames) lead(ctx context.Context, ip netip.Addr) (found client) {
 	done := false
-	defer func() { c.leave(ip, name, done) }()
-	name = c.lookUp(ctx, ip)
+	defer func() { c.leave(ip, found, done) }()
+	found = c.lookUp(ctx, ip)
 	// A caller that gave up has learned nothing; our own time limit is an
 	// answer, or a dead resolver would be waited for by each client anew.
-	done = name != "" || !errors.Is(ctx.Err(), context.Canceled)
-	return name
+	done = found.name != "" || !errors.Is(ctx.Err(), context.Canceled)
+	return found
 }
 
-func (c *ClientNames) leave(ip netip.Addr, name string, keep bool) {
+func (c *ClientNames) leave(ip netip.Addr, found client, keep bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	close(c.flights[ip])
@@ -127,13 +145,13 @@ func (c *ClientNames) leave(ip netip.Addr, name string, keep bool) {
 		return
 	}
 	ttl := c.cfg.PositiveTTL
-	if name == "" {
+	if found.name == "" {
 		ttl = c.cfg.NegativeTTL
 	}
 	if _, known := c.known[ip]; !known && len(c.known) >= c.cfg.CacheSize {
 		c.evict()
 	}
-	c.known[ip] = answer{name, time.Now().Add(ttl)}
+	c.known[ip] = answer{found, time.Now().Add(ttl)}
 }
 
 // evict makes room: of some answers it drops those that expired, or one.
@@ -160,36 +178,56 @@ func (c *ClientNames) evict() {
 
 const maxNames = 5 // of one client that are tried
 
-func (c *ClientNames) lookUp(ctx context.Context, ip netip.Addr) string {
+func (c *ClientNames) lookUp(ctx context.Context, ip netip.Addr) client {
 	// With an error there may still be names: those that were well-formed.
-	names, _ := c.resolver.LookupAddr(ctx, ip.String())
+	names, err := c.resolver.LookupAddr(ctx, ip.String())
+	found := client{how: mail.ResolveFail}
+	if unanswered(err) {
+		found.how = mail.ResolveTemp
+	}
 	for _, name := range names[:min(len(names), maxNames)] {
 		canonical, err := mail.ParseDomain(name)
 		if err != nil || strings.HasPrefix(canonical, "[") {
 			continue
 		}
-		if c.leadsTo(ctx, canonical, ip) {
-			return canonical
+		if found.ptr == "" {
+			found.ptr, found.how = canonical, mail.ResolveForged
+		}
+		leads, err := c.leadsTo(ctx, canonical, ip)
+		switch {
+		case leads:
+			return client{canonical, canonical, mail.ResolveOK}
+		case unanswered(err):
+			found.how = mail.ResolveTemp
 		}
 	}
-	return ""
+	return found
+}
+
+// unanswered reports whether an error says nothing about the name.
+func unanswered(err error) bool {
+	var of *net.DNSError
+	if err == nil || errors.Is(err, ErrNoName) {
+		return false
+	}
+	return !errors.As(err, &of) || !of.IsNotFound
 }
 
 // leadsTo asks for the addresses of an absolute name: the final dot keeps the
 // search list of resolv.conf out, in which anything may match.
-func (c *ClientNames) leadsTo(ctx context.Context, name string, ip netip.Addr) bool {
+func (c *ClientNames) leadsTo(ctx context.Context, name string, ip netip.Addr) (bool, error) {
 	network := "ip6"
 	if ip.Is4() {
 		network = "ip4"
 	}
 	addrs, err := c.resolver.LookupNetIP(ctx, network, name+".")
 	if err != nil {
-		return false
+		return false, err
 	}
 	for _, a := range addrs {
 		if a.Unmap().WithZone("") == ip {
-			return true
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
 }
