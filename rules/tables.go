@@ -14,7 +14,7 @@ func (c Config) tables() (access.Engine, []string, error) {
 	r := c.Relay
 	local, errLocal := r.local(true)
 	relay, errRelay := r.class()
-	e := access.Engine{Local: local, Relay: relay, Options: r.Options}
+	e := access.Engine{Local: local, Relay: relay, Hostname: c.Hostname, Options: r.Options}
 	var errOwn error
 	if r.RelayEntireDomain {
 		e.Own, errOwn = access.OwnDomain(c.Hostname)

@@ -17,6 +17,8 @@ type Engine struct {
 	Local *Class // w: our own names
 	Relay *Class // R: whom we relay for, recipients and clients
 	Own   *Class // m: our whole domain, with relay_entire_domain
+	// Hostname is ours, the domain of users without one.
+	Hostname string
 	// Mechs are the ways to log in that let a user relay.
 	Mechs []string
 	Options
@@ -85,6 +87,8 @@ func (h Hit) answer(denied mail.Reply) Answer {
 		if h.Reply.Code < 500 {
 			a.Action = mail.TempFail
 		}
+	case SKIP: // of a mailbox: any text
+		a.Action, a.Reply = mail.Reject, mail.Reply{Code: 553, Detail: "3.0", Text: h.Text}
 	default: // of another tag; no parser lets it in
 		return Answer{}
 	}
@@ -123,17 +127,35 @@ func (e *Engine) tooMany(tag Tag, q Query, n int, text string, tr *Trace) Answer
 }
 
 // SenderHit is the line that speaks of a sender: of the address, of the user,
-// of the domain.
+// of the domain. SKIP of a mailbox has the next one asked, as that of a domain
+// says nothing; sendmail refuses such a sender with the text SKIP.
 func (e *Engine) SenderHit(from Mailbox, tr *Trace) (Hit, bool) {
-	if from.Domain != "" {
-		if h, ok := e.Table.Full(From, from, tr); ok {
-			return h, true
-		}
+	h, ok := e.fullSender(from, tr)
+	if !ok || h.Says == SKIP {
+		h, ok = e.Table.User(From, from.Local, tr)
+	}
+	if !ok || h.Says == SKIP {
+		return e.Table.Domain(From, from.Domain, tr)
+	}
+	return h, ok
+}
+
+// senderHit is SenderHit as sendmail has it.
+func (e *Engine) senderHit(from Mailbox, tr *Trace) (Hit, bool) {
+	if h, ok := e.fullSender(from, tr); ok {
+		return h, true
 	}
 	if h, ok := e.Table.User(From, from.Local, tr); ok {
 		return h, true
 	}
 	return e.Table.Domain(From, from.Domain, tr)
+}
+
+func (e *Engine) fullSender(from Mailbox, tr *Trace) (Hit, bool) {
+	if from.Domain == "" {
+		return Hit{}, false
+	}
+	return e.Table.Full(From, from, tr)
 }
 
 // CheckMail is asked at MAIL.
@@ -144,7 +166,7 @@ func (e *Engine) CheckMail(q Query, tr *Trace) Answer {
 	if e.foreignLocalhost(q) {
 		return refuse(553, "5.4", "Real domain name required for sender address")
 	}
-	h, ok := e.SenderHit(q.From, tr)
+	h, ok := e.senderHit(q.From, tr)
 	switch {
 	case ok:
 		a := h.answer(accessDenied)
@@ -168,22 +190,24 @@ func (e *Engine) foreignLocalhost(q Query) bool {
 	return name != "" && !local
 }
 
+// text is the client's address as sendmail writes it.
+func (c Client) text() string {
+	if !c.Addr.IsValid() {
+		return ""
+	}
+	s := string(appendAddr(nil, c.Addr))
+	if rest, ok := strings.CutPrefix(s, prefixV6); ok {
+		return "IPv6:" + rest
+	}
+	return s
+}
+
+// bracketed is the name of a client that has none.
 func (c Client) bracketed() string {
 	if !c.Addr.IsValid() {
 		return ""
 	}
-	return string(append(appendAddr([]byte("["), c.Addr), ']'))
-}
-
-// display is the client's name as replies have it.
-func (c Client) display() string {
-	if c.Name != "" {
-		return c.Name
-	}
-	if !c.Addr.IsValid() {
-		return ""
-	}
-	return "[" + c.Addr.Unmap().String() + "]"
+	return "[" + c.text() + "]"
 }
 
 // RecipientHit is the line that blocks a recipient or not: of the address, of
@@ -194,7 +218,7 @@ func (e *Engine) RecipientHit(to Mailbox, tr *Trace) (Hit, bool) {
 		return Hit{}, false
 	}
 	h, ok := e.recipientHit(to, tr)
-	if ok && (h.Says == OK || h.Says == RELAY) {
+	if ok && (h.Says == OK || h.Says == RELAY || h.Says == SKIP) {
 		return Hit{}, false
 	}
 	return h, ok
@@ -251,7 +275,13 @@ func (e *Engine) Excused(to Mailbox, tr *Trace) (word string, ok bool) {
 	return "", false
 }
 
+// spamHit is the line Spam: of a recipient. Routes through ourselves are taken
+// out; who has no domain is of our own host.
 func (e *Engine) spamHit(to Mailbox, tr *Trace) (Hit, bool) {
+	to = e.strip(to, func(string) bool { return false })
+	if to.Domain == "" {
+		to.Domain = e.Hostname
+	}
 	if h, ok := e.Table.Full(Spam, to, tr); ok {
 		return h, true
 	}
@@ -306,13 +336,17 @@ func (e *Engine) sendmailClient(c Client, tr *Trace) Answer {
 // Strip takes the routes out of a local part, as long as the domain behind is
 // one that we relay to: what is left is who the mail would really go to.
 func (e *Engine) Strip(to Mailbox, tr *Trace) Mailbox {
+	return e.strip(to, func(domain string) bool { return !e.LooseRelayCheck && e.stripsFor(domain, tr) })
+}
+
+// strip takes the routes out as long as a domain is local, or another that may.
+func (e *Engine) strip(to Mailbox, may func(domain string) bool) Mailbox {
 	for strings.ContainsAny(to.Local, hops) {
-		_, local := e.Local.Has(to.Domain)
-		if !local && to.Domain != "" && (e.LooseRelayCheck || !e.stripsFor(to.Domain, tr)) {
+		if _, local := e.Local.Has(to.Domain); !local && to.Domain != "" && !may(to.Domain) {
 			return to
 		}
 		next := unfold(to.Local)
-		if next == to || next.Domain == "" && next.Local == to.Local {
+		if next.Domain == "" {
 			return next
 		}
 		to = next
@@ -394,18 +428,22 @@ func (e *Engine) RelaysFor(c Client, tr *Trace) Answer {
 	}
 	switch c.Resolve {
 	case mail.ResolveTemp:
-		return refuse(450, "4.0", "Relaying temporarily denied. Cannot resolve PTR record for "+c.Addr.String())
+		return refuse(450, "4.0", "Relaying temporarily denied. Cannot resolve PTR record for "+c.text())
 	case mail.ResolveForged:
-		return refuse(550, "7.1", "Relaying denied. IP name possibly forged "+c.display())
+		return refuse(550, "7.1", "Relaying denied. IP name possibly forged "+cmp.Or(c.Name, c.bracketed()))
 	case mail.ResolveFail:
-		return refuse(550, "7.1", "Relaying denied. IP name lookup failed "+c.display())
+		return refuse(550, "7.1", "Relaying denied. IP name lookup failed "+cmp.Or(c.Name, c.bracketed()))
 	}
 	if c.Name != "" {
 		if a := e.relaysForName(c.Name, tr); a.Action == mail.Accept {
 			return a
 		}
 	}
-	return refuse(550, "7.1", "Relaying denied")
+	text := "Relaying denied"
+	if len(e.Mechs) > 0 {
+		text += ". Proper authentication required."
+	}
+	return refuse(550, "7.1", text)
 }
 
 func (e *Engine) relaysForName(name string, tr *Trace) Answer {

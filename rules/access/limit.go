@@ -25,7 +25,7 @@ func (t *Table) Limit(tag Tag, client netip.Addr, tr *Trace) (n int, h Hit, ok b
 	if !ok {
 		h, ok = t.Exact(tag, "", tr)
 	}
-	if !ok {
+	if !ok || h.Says != NUMBER {
 		return 0, Hit{}, false
 	}
 	return h.Number, h, true
@@ -46,7 +46,7 @@ func (t *Table) Requirement(c Client, tr *Trace) (r *Requirement, h Hit, ok bool
 	if h, ok = t.client(TLSClt, c, tr); !ok {
 		h, ok = t.Exact(TLSClt, "", tr)
 	}
-	if !ok {
+	if !ok || h.Says != REQUIRE {
 		return nil, Hit{}, false
 	}
 	return h.TLS, h, true

@@ -16,7 +16,7 @@ import (
 // engine is one over a text, with the classes of the tables.
 func engine(t testing.TB, text string, change func(*Engine)) *Engine {
 	t.Helper()
-	e := &Engine{Local: &Class{}, Relay: &Class{}, Mechs: []string{"PLAIN"}, Options: DefaultOptions()}
+	e := &Engine{Local: &Class{}, Relay: &Class{}, Options: DefaultOptions()}
 	if change != nil {
 		change(e)
 	}
@@ -237,7 +237,7 @@ func TestVectorsDelayChecks(t *testing.T) {
 			{"delayed 198.18.0.1 x.example u@spam.example u@local.example", accessDeniedText},
 			{"delayed 198.18.0.1 x.example u@fine.example u@local.example", "RELAY"},
 			{"delayed 198.18.0.1 x.example <> u@local.example", "RELAY"},
-			{bad + "u@elsewhere.example", relayDenied},
+			{bad + "u@elsewhere.example", relayDenied + ". Proper authentication required."},
 		}},
 		{DelayFriend, []string{"PLAIN"}, [][2]string{
 			{bad + "u@local.example", accessDeniedText},

@@ -115,12 +115,14 @@ func (t *Table) prefixes(tag Tag, ip netip.Addr, open, end string, tr *Trace) (H
 	}
 }
 
-// Full is walk F, for a mailbox: u+d@domain, u+*@domain, u@domain.
+// Full is walk F, for a mailbox: u+d@domain, u+*@domain, u@domain. What SKIP
+// means here is for its caller to say: only walks D and A end with it.
 func (t *Table) Full(tag Tag, m Mailbox, tr *Trace) (Hit, bool) {
 	return t.mailbox(tag, m.Local, m.Domain, tr)
 }
 
-// User is walk U, for a user at any domain: u+d@, u+*@, u@.
+// User is walk U, for a user at any domain: u+d@, u+*@, u@. It knows no SKIP
+// either.
 func (t *Table) User(tag Tag, local string, tr *Trace) (Hit, bool) {
 	return t.mailbox(tag, local, "", tr)
 }
@@ -131,7 +133,7 @@ func (t *Table) mailbox(tag Tag, local, domain string, tr *Trace) (Hit, bool) {
 	at := len(key) - 1
 	key = appendLower(key, domain)
 	if h, ok := t.found(tag, key, tr); ok {
-		return unlessSkip(h)
+		return h, true
 	}
 	plus := -1
 	if at > 0 {
@@ -143,27 +145,17 @@ func (t *Table) mailbox(tag Tag, local, domain string, tr *Trace) (Hit, bool) {
 	var space2 [keySpace]byte
 	other := append(append(space2[:0], key[:plus+1]...), '*')
 	if h, ok := t.found(tag, append(other, key[at:]...), tr); ok {
-		return unlessSkip(h)
+		return h, true
 	}
-	if h, ok := t.found(tag, append(other[:plus], key[at:]...), tr); ok {
-		return unlessSkip(h)
-	}
-	return Hit{}, false
+	return t.found(tag, append(other[:plus], key[at:]...), tr)
 }
 
 // Exact is walk E, for one key and no other. "" is what holds for all others.
+// It knows no SKIP either.
 func (t *Table) Exact(tag Tag, item string, tr *Trace) (Hit, bool) {
 	var space [keySpace]byte
 	if ip, ok := literal(item); ok {
-		return t.exactly(tag, append(appendAddr(append(space[:0], '['), ip), ']'), tr)
+		return t.found(tag, append(appendAddr(append(space[:0], '['), ip), ']'), tr)
 	}
-	return t.exactly(tag, appendLower(space[:0], item), tr)
-}
-
-func (t *Table) exactly(tag Tag, key []byte, tr *Trace) (Hit, bool) {
-	h, ok := t.found(tag, key, tr)
-	if !ok {
-		return Hit{}, false
-	}
-	return unlessSkip(h)
+	return t.found(tag, appendLower(space[:0], item), tr)
 }
