@@ -33,8 +33,8 @@ func (s *Session) IsOurs() bool { return s.Trusted || s.User != "" || s.Window }
 func (s *Session) Addr() netip.Addr { return s.Client.Addr().Unmap().WithZone("") }
 
 // IsLocal reports whether the client is this host: sendmail's 127.0.0.1 and ::1,
-// or a unix socket.
+// or a unix socket; or a peer that could not say for whom it speaks.
 func (s *Session) IsLocal() bool {
 	a := s.Addr()
-	return !a.IsValid() || a == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || a == netip.IPv6Loopback()
+	return !a.IsValid() || s.Proxied == s.Client.Addr() || a == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || a == netip.IPv6Loopback()
 }
