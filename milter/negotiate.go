@@ -31,7 +31,7 @@ var noReply = map[mail.Stage]milter.OptProtocol{
 // the MTA's. sendmail takes the list of EOM only when EOH has one too.
 func wantedMacros() map[milter.Stage][]string {
 	return map[milter.Stage][]string{
-		milter.StageConnect:  {"j", "v", "_", "{daemon_name}", "{client_resolve}"},
+		milter.StageConnect:  {"j", "v", "_", "{daemon_name}", "{client_resolve}", "{client_ptr}"},
 		milter.StageHelo:     {"{tls_version}", "{cipher}", "{cert_subject}", "{verify}"},
 		milter.StageMailFrom: {"i", "{auth_authen}", "{auth_type}"},
 		milter.StageRcptTo:   {"i"},

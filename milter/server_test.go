@@ -497,6 +497,52 @@ func TestMacrosPerStage(t *testing.T) {
 	}
 }
 
+// What an MTA knows of the client's name becomes facts of the session.
+func TestClientNames(t *testing.T) {
+	type facts struct {
+		name, ptr string
+		resolve   mail.Resolve
+	}
+	tests := []struct {
+		name, host, resolve, ptr string
+		want                     facts
+	}{
+		{"sendmail, verified", "h.example", "OK", "h.example", facts{"h.example", "h.example", mail.ResolveOK}},
+		{"sendmail, forged", "[192.0.2.9]", "FORGED", "x.example", facts{"", "x.example", mail.ResolveForged}},
+		{"sendmail, forged, and named all the same", "x.example", "FORGED", "x.example", facts{"", "x.example", mail.ResolveForged}},
+		{"sendmail, not now", "[192.0.2.9]", "TEMP", "", facts{"", "", mail.ResolveTemp}},
+		{"sendmail, without", "[192.0.2.9]", "FAIL", "[192.0.2.9]", facts{"", "", mail.ResolveFail}},
+		{"Postfix, verified", "h.example", "", "h.example", facts{"h.example", "h.example", mail.ResolveOK}},
+		{"Postfix, forged", "unknown", "", "x.example", facts{"", "x.example", mail.ResolveForged}},
+		{"Postfix, without or not now", "unknown", "", "unknown", facts{}},
+		{"a word that is new", "x.example", "PERHAPS", "x.example", facts{"", "x.example", mail.ResolveForged}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var got facts
+			h := &fakeHandler{message: func(tx *mail.Transaction) mail.Verdict {
+				got = facts{tx.Session.Name, tx.Session.PTR, tx.Session.Resolve}
+				return mail.Verdict{}
+			}}
+			m := dial(t, start(t, h, nil), full)
+			values := []wire.Macro{{Name: "j", Value: "mx.example"}}
+			for name, value := range map[string]string{"{client_resolve}": tt.resolve, "{client_ptr}": tt.ptr} {
+				if value != "" {
+					values = append(values, wire.Macro{Name: name, Value: value})
+				}
+			}
+			m.send(wire.Macros{For: milter.Code('C'), Values: values}.Append(nil))
+			m.ask(wire.Connect{Host: tt.host, Family: wire.FamilyIPv4, Port: 25, Address: "192.0.2.9"}.Append(nil))
+			m.ask(envelope('M', "<a@example.com>"))
+			m.ask(envelope('R', "<b@example.com>"))
+			m.content(plain, "x")
+			if got != tt.want {
+				t.Errorf("facts %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}
+
 // QUIT_NC begins a new SMTP session over the same connection.
 func TestQuitNewConnection(t *testing.T) {
 	h := &fakeHandler{}

@@ -236,7 +236,7 @@ func (s *session) connect(ctx context.Context, data []byte) error {
 			s.smtp.Trusted = s.smtp.Trusted || n.Contains(ip.Unmap())
 		}
 	}
-	s.smtp.Name = s.verifiedName(c.Host)
+	s.nameClient(c.Host)
 	s.handler = s.srv.deps.NewHandler()
 	if s.blind(s.handler) {
 		// Not every MTA waits for an answer here: it gets one at the end of each message.
@@ -257,13 +257,33 @@ func (s *session) blind(h mail.Handler) bool {
 	return !ok || b.ReadsBody()
 }
 
-// verifiedName is the client's name where the MTA vouches for it: Postfix gives
-// no other, sendmail says so in {client_resolve}.
-func (s *session) verifiedName(host string) string {
-	if r := s.value("client_resolve"); r != "" && r != "OK" {
-		return ""
+// nameClient notes what the MTA knows of the client's name: a verified one,
+// where it vouches for it (Postfix gives no other, sendmail says so in
+// {client_resolve}), the one that the address claims, and what became of the
+// look-up. Postfix does not tell a name that is missing from one that could not
+// be looked up now.
+func (s *session) nameClient(host string) {
+	how := mail.Resolve(s.value("client_resolve"))
+	if how == "" || how == mail.ResolveOK {
+		s.smtp.Name = hostName(host)
 	}
-	name, err := mail.ParseDomain(host)
+	s.smtp.PTR = hostName(s.value("client_ptr"))
+	switch how {
+	case mail.ResolveOK, mail.ResolveFail, mail.ResolveForged, mail.ResolveTemp:
+		s.smtp.Resolve = how
+		return
+	}
+	switch {
+	case s.smtp.Name != "":
+		s.smtp.Resolve = mail.ResolveOK
+	case s.smtp.PTR != "":
+		s.smtp.Resolve = mail.ResolveForged
+	}
+}
+
+// hostName is a host's name in its canonical form, "" where there is none.
+func hostName(s string) string {
+	name, err := mail.ParseDomain(s)
 	if err != nil || strings.HasPrefix(name, "[") || name == "unknown" {
 		return ""
 	}
