@@ -176,7 +176,7 @@ func newJudge(cfg *config.Config, to router, observer filters.Observer, log *slo
 	}
 	m, err := filters.New(cfg.Filtering, steps, set, observer, log)
 	// Rules look at the envelope and at findings: without a filter nobody wants the body.
-	return &ruled{Multiplexer: m, stages: decides(cfg, steps), readsBody: len(steps) > 0}, err
+	return &ruled{Multiplexer: m, rules: set, stages: decides(cfg, steps), readsBody: len(steps) > 0}, err
 }
 
 // newJudges makes a generation: the filters with the rules over them, and the
@@ -185,7 +185,7 @@ func (g *gateway) newJudges(cfg *config.Config) (judge, bare *ruled, err error) 
 	if judge, err = newJudge(cfg, g.forward, g.metrics, g.log); err != nil {
 		return nil, nil, err
 	}
-	if judge.frame, err = g.newFrame(cfg); err != nil {
+	if judge.frame, err = g.newFrame(cfg, judge.rules); err != nil {
 		return nil, nil, err
 	}
 	if slices.ContainsFunc(g.boot.Listeners, func(l config.Listener) bool { return l.Handler != "" }) {
@@ -208,6 +208,7 @@ func (g *gateway) renew(judge, bare *ruled) {
 // ruled is a multiplexer that knows when it may have an opinion.
 type ruled struct {
 	*filters.Multiplexer
+	rules     *rules.Set
 	stages    []mail.Stage
 	readsBody bool
 	frame     *frame // nil: none
@@ -223,6 +224,9 @@ func decides(cfg *config.Config, steps []filters.Step) []mail.Stage {
 	at := make(map[mail.Stage]bool)
 	if cfg.Rules.Relay.Access != "" {
 		at[mail.StageConnect], at[mail.StageMail], at[mail.StageRcpt] = true, true, true
+	}
+	if !cfg.Recipients.Empty() && len(cfg.Recipients.Milters) > 0 {
+		at[mail.StageRcpt] = true
 	}
 	for _, s := range steps {
 		if s.OnError == filters.Refuse {

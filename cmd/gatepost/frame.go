@@ -1,10 +1,15 @@
 package main
 
 import (
+	"context"
+	"errors"
+
 	"gatepost/internal/config"
 	"gatepost/internal/dns"
 	"gatepost/internal/mail"
+	"gatepost/internal/recipients"
 	"gatepost/proxy/journal"
+	"gatepost/rules"
 	"gatepost/rules/checkrules"
 	"gatepost/rules/rewrite"
 )
@@ -12,10 +17,11 @@ import (
 // frame is what stands around the filters of a generation, and around the
 // handlers of listeners, the innermost first.
 type frame struct {
-	checks   *checkrules.Checker
-	rewriter *rewrite.Rewriter
-	journals *journal.Set
-	routed   func(mail.Address) bool
+	checks     *checkrules.Checker
+	recipients *recipients.Checker
+	rewriter   *rewrite.Rewriter
+	journals   *journal.Set
+	routed     func(mail.Address) bool
 }
 
 // around returns a handler with all of it around.
@@ -23,20 +29,20 @@ func (f *frame) around(h mail.Handler) mail.Handler {
 	if f == nil {
 		return h
 	}
-	return f.journals.Handler(f.rewriter.Handler(f.checks.Handler(h), f.routed))
+	return f.journals.Handler(f.rewriter.Handler(f.recipients.Handler(f.checks.Handler(h)), f.routed))
 }
 
 // readsBody reports whether one of its parts looks behind the header.
 func (f *frame) readsBody() bool { return f != nil && !f.journals.Empty() }
 
 // newFrame makes the frame of a generation, with the directories of journals.
-func (g *gateway) newFrame(cfg *config.Config) (*frame, error) {
+func (g *gateway) newFrame(cfg *config.Config, set *rules.Set) (*frame, error) {
 	f := &frame{routed: func(a mail.Address) bool { _, ok := g.forward.Route(a); return ok }}
 	var err error
 	if f.rewriter, err = rewrite.Load(cfg.Rewrite); err != nil {
 		return nil, err
 	}
-	rules, _, err := checkrules.Load(cfg.CheckRules)
+	checks, _, err := checkrules.Load(cfg.CheckRules)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +50,13 @@ func (g *gateway) newFrame(cfg *config.Config) (*frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.checks = checkrules.New(cfg.CheckRules, rules, dns.Zones{Client: client}, g.log)
+	f.checks = checkrules.New(cfg.CheckRules, checks, dns.Zones{Client: client}, g.log)
+	f.recipients, err = recipients.Load(cfg.Recipients, recipients.Deps{
+		NextHop: g.forward, Ours: set.Ours, Stats: g.metrics, Log: g.log,
+	})
+	if err != nil {
+		return nil, err
+	}
 	if f.journals, err = journal.New(cfg.Journals, journal.Deps{Spool: g.spool, Queue: g.queue, Log: g.log}); err != nil {
 		return nil, err
 	}
@@ -53,3 +65,24 @@ func (g *gateway) newFrame(cfg *config.Config) (*frame, error) {
 
 // Handler puts the frame around the filters.
 func (r *ruled) Handler() mail.Handler { return r.frame.around(r.Multiplexer.Handler()) }
+
+// Run works on the filters, and on what recipients are asked for, until ctx
+// ends.
+func (r *ruled) Run(ctx context.Context) error {
+	if r.frame == nil {
+		return r.Multiplexer.Run(ctx)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- r.frame.recipients.Run(ctx) }()
+	err := r.Multiplexer.Run(ctx)
+	return errors.Join(err, <-ended)
+}
+
+// Close ends what Run has left behind.
+func (r *ruled) Close(ctx context.Context) error {
+	err := r.Multiplexer.Close(ctx)
+	if r.frame != nil {
+		r.frame.recipients.Close()
+	}
+	return err
+}

@@ -20,6 +20,7 @@ import (
 	"gatepost/internal/drac"
 	"gatepost/internal/mail"
 	"gatepost/internal/maillog"
+	"gatepost/internal/recipients"
 	"gatepost/milter"
 	"gatepost/proxy"
 	"gatepost/proxy/forward"
@@ -56,6 +57,7 @@ type Config struct {
 	Log       maillog.Config
 	Journals  []journal.Config // in the order of the file
 
+	Recipients recipients.Config
 	CheckRules checkrules.Config
 	Rewrite    rewrite.Config
 
@@ -96,6 +98,7 @@ type main struct {
 	Filtering    filters.Config `toml:"filtering"`
 	Log          maillog.Config `toml:"log"`
 
+	Recipients recipients.Config `toml:"recipients"`
 	CheckRules checkrules.Config `toml:"check_rules"`
 	Rewrite    rewrite.Config    `toml:"rewrite"`
 
@@ -104,6 +107,7 @@ type main struct {
 	Relay    any `toml:"relay"`
 	Listener any `toml:"listener"`
 	Milter   any `toml:"milter"`
+	LDAP     any `toml:"ldap"`
 	Route    any `toml:"route"`
 	Routing  any `toml:"routing"`
 	DNS      any `toml:"dns"`
@@ -122,6 +126,7 @@ func defaults() main {
 		Queue:        queue.DefaultConfig(),
 		Filtering:    filters.DefaultConfig(),
 		Log:          maillog.DefaultConfig(),
+		Recipients:   recipients.DefaultConfig(),
 		CheckRules:   checkrules.DefaultConfig(),
 	}
 }
@@ -196,6 +201,7 @@ func (c *Config) read(top table, listening bool) {
 	c.readMilters(top)
 	c.readJournals(top)
 	c.readTables(top, m)
+	c.readRecipients(top, m)
 	if listening && len(c.Listeners)+len(c.Milters) == 0 {
 		top.child("listener").missing(`a section [listener.mx] with address = "0.0.0.0:25", or [milter.main] with a socket for your MTA`)
 	}
@@ -212,6 +218,7 @@ func (c *Config) read(top table, listening bool) {
 	c.checkAddresses(top)
 	c.checkTenants()
 	c.checkRelay(top)
+	c.checkRecipients(top)
 }
 
 // readHostname leaves a name in any case, so that the rest can be checked.

@@ -76,9 +76,7 @@ func (c *Config) readDNS(top table) {
 func (c *Config) readRules(top table) {
 	c.Rules = rules.DefaultConfig()
 	c.Rules.Hostname = c.Hostname
-	var extra struct {
-		Recipients map[string]string `toml:"recipients"`
-	}
+	var extra ofRecipients
 	relay := top.table("relay")
 	relay.bind(&c.Rules.Relay, &extra)
 	for i, n := range c.Rules.Relay.Networks {
@@ -87,10 +85,6 @@ func (c *Config) readRules(top table) {
 		}
 	}
 	c.readNetworks(relay)
-	for domain, how := range extra.Recipients {
-		if how != "any" {
-			relay.table("recipients").child(domain).problem(fmt.Sprintf("%q is not built yet in this version", how), `write "any" or remove the key`)
-		}
-	}
+	c.Recipients.Of = extra.Recipients
 	top.table("policy").bind(&c.Rules.Policy)
 }
