@@ -18,6 +18,7 @@ import (
 	"gatepost/internal/console"
 	"gatepost/internal/mail"
 	"gatepost/internal/metrics"
+	"gatepost/internal/state"
 	"gatepost/milter"
 	"gatepost/proxy"
 	"gatepost/proxy/queue"
@@ -31,6 +32,7 @@ type gateway struct {
 	log     *slog.Logger
 	level   *slog.LevelVar
 	metrics *metrics.Metrics
+	state   *state.Fallback // windows, lists, rates, greylists
 
 	spool     *spool.Spool
 	forward   hops
@@ -55,7 +57,7 @@ type gateway struct {
 }
 
 // assemble makes a gateway. The only thing it touches is the spool, which it
-// locks and reads: close gives it back.
+// locks and reads: close gives it back. The store is opened at its first use.
 func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (g *gateway, err error) {
 	g = &gateway{boot: cfg, log: log, level: level, metrics: metrics.New(thisBuild().Version), started: time.Now()}
 	g.judges.log, g.bare.log = log, log
@@ -71,6 +73,9 @@ func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (g *ga
 			g.close()
 		}
 	}()
+	if g.state, err = state.Open(cfg.Store, state.Options{Log: log, Stats: g.metrics}); err != nil {
+		return nil, err
+	}
 	if g.forward, err = newHops(cfg, log); err != nil {
 		return nil, err
 	}
@@ -343,8 +348,13 @@ func (g *gateway) run(ctx context.Context) error {
 	return nil
 }
 
-// close gives the spool back.
+// close gives the spool and the store back.
 func (g *gateway) close() {
+	if g.state != nil {
+		if err := g.state.Close(); err != nil {
+			g.log.Error("store not closed", "error", err)
+		}
+	}
 	if g.forward.Forwarder != nil {
 		g.forward.Close()
 	}

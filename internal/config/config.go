@@ -21,6 +21,7 @@ import (
 	"gatepost/internal/mail"
 	"gatepost/internal/maillog"
 	"gatepost/internal/recipients"
+	"gatepost/internal/state"
 	"gatepost/milter"
 	"gatepost/proxy"
 	"gatepost/proxy/forward"
@@ -38,11 +39,12 @@ type Config struct {
 	Warnings Problems
 
 	Hostname     string
-	Spool        string // directory
-	SpoolMinFree int64  // bytes that must be free on its disk
-	State        string // checked only: the store comes later
-	History      string // the same
-	Control      string // path of the control socket
+	Spool        string       // directory
+	SpoolMinFree int64        // bytes that must be free on its disk
+	State        string       // as it is written, or ""
+	Store        state.Config // the same, or where it is by default
+	History      string       // checked only: the store comes later
+	Control      string       // path of the control socket
 
 	Console   console.Config
 	Listeners []Listener // in the order of the file

@@ -1,11 +1,14 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"gatepost/internal/state"
 )
 
 // longestSocket is what fits into the kernel's sun_path.
@@ -24,8 +27,24 @@ func (c *Config) checkStores(top table, control string) {
 		p.problem(fmt.Sprintf("the path has %d bytes", len(path)), fmt.Sprintf("the system allows %d; take a shorter one", longestSocket))
 	}
 	c.Control = path
-	top.child("state").store(c.State, "sqlite:/var/lib/gatepost/state.db", "sqlite", "redis", "rediss")
+	c.checkState(top.child("state"))
 	top.child("history").store(c.History, "sqlite:/var/lib/gatepost/history.db", "sqlite", "postgres", "postgresql")
+}
+
+// checkState reads the address of the store of windows, lists and rates, and the
+// files that it names.
+func (c *Config) checkState(p place) {
+	advice := fmt.Sprintf("write one like %q (known: %s)", state.DefaultAddress, strings.Join(state.Schemes(), ", "))
+	store, err := state.Parse(cmp.Or(c.State, state.DefaultAddress))
+	for _, text := range split(err) {
+		p.problem(text, advice)
+	}
+	if err == nil {
+		for _, text := range split(store.CheckFiles()) {
+			p.problem(strings.TrimPrefix(text, "state: "), "the store can't be used without it")
+		}
+	}
+	c.Store = store
 }
 
 // store checks the address of a store: sqlite:/path or scheme://host.
