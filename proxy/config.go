@@ -79,6 +79,8 @@ type Config struct {
 	// GreetPause is how long the banner waits; a client that talks before it
 	// gets 554. Default 0: no wait.
 	GreetPause time.Duration `toml:"greet_pause"`
+	// Pregreet is what is done with it: "refuse" (the default), or "score".
+	Pregreet Pregreet `toml:"pregreet"`
 	// Grace is how long messages on their way in may take when the gateway
 	// stops. Default 30s.
 	Grace  time.Duration `toml:"grace"`
@@ -166,6 +168,7 @@ func DefaultConfig() Config {
 	return Config{
 		Role:        MX,
 		LineEndings: Strict,
+		Pregreet:    PregreetRefuse,
 		Grace:       30 * time.Second,
 		Delivery:    Queued,
 		SenderLogin: SenderLoginOff,
@@ -220,6 +223,9 @@ func (c Config) Validate() error {
 	}
 	if c.GreetPause < 0 || c.GreetPause > time.Minute {
 		bad("greet_pause %s: want 0 to 1m", c.GreetPause)
+	}
+	if err := c.Pregreet.Validate(); err != nil {
+		bad("%w", err)
 	}
 	if c.Grace < 0 {
 		bad("grace %s is negative", c.Grace)

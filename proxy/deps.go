@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"gatepost/internal/mail"
 	"gatepost/proxy/spool"
@@ -21,6 +22,10 @@ type Deps struct {
 	Windows    Windows   // nil: nobody has one
 	Stats      Stats     // nil: nothing is counted
 	Log        *slog.Logger
+
+	// Pauses tells how long the banner waits for a client; ok is false where
+	// GreetPause says it. nil: it always does.
+	Pauses func(*mail.Session) (pause time.Duration, ok bool)
 }
 
 // Queue is told of messages that were committed for delivery. It must not block.

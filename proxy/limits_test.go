@@ -265,6 +265,7 @@ func TestValidate(t *testing.T) {
 		{"key without certificate", func(c *Config) { c.Key = "x" }, "belong together"},
 		{"line endings", func(c *Config) { c.LineEndings = "clean" }, "unknown line endings"},
 		{"greet pause", func(c *Config) { c.GreetPause = time.Hour }, "greet_pause"},
+		{"pregreet", func(c *Config) { c.Pregreet = "ignore" }, "unknown pregreet"},
 		{"grace", func(c *Config) { c.Grace = -1 }, "grace"},
 		{"max_size", func(c *Config) { c.Limits.MaxSize = 0 }, "limits.max_size"},
 		{"max_line", func(c *Config) { c.Limits.MaxLine = 100 }, "limits.max_line"},

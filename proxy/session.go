@@ -150,68 +150,11 @@ func (s *session) normalises() bool {
 	return s.set.LineEndings == Normalise && s.facts.Trusted
 }
 
-// greet waits, asks about the client and sends the banner.
-func (s *session) greet(ctx context.Context) bool {
-	if !s.pause() {
-		return false
-	}
-	if !s.welcome(ctx, false) {
-		s.deps.Stats.Connection(s.set.Name, connRejected)
-		return false
-	}
-	s.deps.Stats.Connection(s.set.Name, connAccepted)
-	return true
-}
-
-// welcome asks about a client and sends the banner; named is whether somebody
-// has told its name.
-func (s *session) welcome(ctx context.Context, named bool) bool {
-	s.lookUp(ctx, named)
-	s.log.Debug("connect", "client", s.client, "session", s.facts.ID)
-	s.handler = s.deps.NewHandler()
-	v, _ := s.ask(ctx, &s.base, mail.StageConnect, s.handler.Connect)
-	s.atHelo = len(s.base.Findings)
-	if v.Action >= mail.TempFail {
-		// RFC 5321 3.1: 554 instead of the banner; 421 closes for now.
-		r := refusalOf(v)
-		r.Code = 554
-		if v.Action == mail.TempFail || refusalOf(v).Code/100 == 4 {
-			r.Code = 421
-		}
-		s.logReject(mail.StageConnect, "", r, v.Reason)
-		s.farewell(r)
-		return false
-	}
-	s.sticky = sticky{}.with(v)
-	s.reply(mail.Reply{Code: 220, Text: s.set.Hostname + " ESMTP Gatepost"})
-	return true
-}
-
 // forgetHelo drops what the HELO stage established.
 func (s *session) forgetHelo() {
 	s.facts.Helo, s.facts.ESMTP = "", false
 	s.base.Findings = slices.Clip(s.base.Findings[:s.atHelo])
 	s.helo = s.sticky
-}
-
-// pause waits before the banner. Who talks now does not listen: it is a worm
-// or a web page, not a mail server (RFC 5321 3.1).
-func (s *session) pause() bool {
-	if s.set.GreetPause == 0 {
-		return true
-	}
-	err := s.fillIdle(time.Now().Add(s.set.GreetPause))
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return true
-	}
-	if err != nil {
-		s.lost(err)
-		return false
-	}
-	s.deps.Stats.Connection(s.set.Name, connRejected)
-	s.log.Info("closed", "client", s.client, "cause", "talked before the banner")
-	s.hangUp(mail.Reply{Code: 554, Detail: "5.0", Text: "you talked before the banner"})
-	return false
 }
 
 // lost ends a session whose next command can't be read.

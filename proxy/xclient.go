@@ -64,7 +64,8 @@ func (s *session) xclient(ctx context.Context, arg string) {
 	if d.has["NAME"] {
 		s.facts.Name, s.facts.PTR, s.facts.Resolve = d.name, d.name, d.resolve
 	}
-	if s.welcome(ctx, d.has["NAME"]) && d.helo != "" {
+	s.lookUp(ctx, d.has["NAME"])
+	if s.welcome(ctx) && d.helo != "" {
 		_ = s.takeHelo(ctx, d.helo, d.esmtp) // refused: the client has to say another one
 	}
 }
