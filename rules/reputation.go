@@ -75,8 +75,7 @@ func (s *Set) reputed(tx *mail.Transaction, rcpt *mail.Path, v mail.Verdict) mai
 // end sendmail's check_relay before lists and limits. With delay_checks so does
 // one for the sender, and who is a friend of spam is asked about neither.
 func (s *Set) vouched(tx *mail.Transaction, rcpt *mail.Path) bool {
-	says := func(h access.Hit, ok bool) bool { return ok && (h.Says == access.OK || h.Says == access.RELAY) }
-	if says(s.engine.ClientHit(clientOf(tx.Session), nil)) {
+	if s.Vouches(tx.Session) {
 		return true
 	}
 	if !s.delays() || tx.Stage < mail.StageMail {
@@ -88,7 +87,17 @@ func (s *Set) vouched(tx *mail.Transaction, rcpt *mail.Path) bool {
 		}
 	}
 	from := tx.Envelope.Sender.Address
-	return !from.IsNull() && says(s.engine.SenderHit(access.Of(from), nil))
+	if from.IsNull() {
+		return false
+	}
+	h, ok := s.engine.SenderHit(access.Of(from), nil)
+	return ok && (h.Says == access.OK || h.Says == access.RELAY)
+}
+
+// Vouches reports whether the access map has a word for a client.
+func (s *Set) Vouches(sess *mail.Session) bool {
+	h, ok := s.engine.ClientHit(clientOf(sess), nil)
+	return ok && (h.Says == access.OK || h.Says == access.RELAY)
 }
 
 // judged are the findings that count for a message: of a client for whom the
