@@ -67,17 +67,17 @@ func (s *Set) Warnings() []string { return slices.Clone(s.warnings) }
 // verdict says so at once, and says it again at StageMessage: who can't act on
 // it early may go on. Of a recipient it is said at StageMessage only.
 func (s *Set) Decide(tx *mail.Transaction, rcpt *mail.Path) mail.Verdict {
-	return s.reputed(tx, rcpt, s.decide(tx, rcpt))
+	return s.reputed(tx, rcpt, s.decide(tx, rcpt, nil))
 }
 
-func (s *Set) decide(tx *mail.Transaction, rcpt *mail.Path) mail.Verdict {
+func (s *Set) decide(tx *mail.Transaction, rcpt *mail.Path, tr *access.Trace) mail.Verdict {
 	switch tx.Stage {
 	case mail.StageConnect:
-		return s.connect(tx.Session, nil)
+		return s.connect(tx.Session, tr)
 	case mail.StageMail:
-		return s.mailFrom(tx.Session, tx.Envelope.Sender.Address, nil)
+		return s.mailFrom(tx.Session, tx.Envelope.Sender.Address, tr)
 	case mail.StageRcpt:
-		return s.recipient(tx, rcpt.Address, nil)
+		return s.recipient(tx, rcpt.Address, tr)
 	case mail.StageMessage:
 		return s.message(tx)
 	}

@@ -380,14 +380,15 @@ func (e *Engine) toDomain(domain string, tr *Trace) (Hit, bool) {
 // local part must have no route any more.
 func (e *Engine) RelaysTo(to Mailbox, tr *Trace) (why string, ok bool) {
 	if e.RelayEntireDomain {
-		if l, ok := e.Own.Has(to.Domain); ok {
+		if l, ok := e.Own.traced(ownNames, to.Domain, tr); ok {
 			return l.String(), true
 		}
 	}
-	for _, class := range []*Class{e.Local, e.Relay} {
-		if l, ok := class.Has(to.Domain); ok {
-			return l.String(), true
-		}
+	if l, ok := e.Local.traced(localNames, to.Domain, tr); ok {
+		return l.String(), true
+	}
+	if l, ok := e.Relay.traced(relayNames, to.Domain, tr); ok {
+		return l.String(), true
 	}
 	h, ok := e.relayHit(to, tr)
 	if !ok || h.Says != RELAY {
@@ -419,8 +420,10 @@ func (e *Engine) relayHit(to Mailbox, tr *Trace) (Hit, bool) {
 // its verified name. A client whose name could not be verified is told why not.
 func (e *Engine) RelaysFor(c Client, tr *Trace) Answer {
 	if l, ok := e.Relay.HasAddr(c.Addr); ok {
+		tr.list(relayNames, c.text(), l, true)
 		return accept("RELAY", l.String())
 	}
+	tr.list(relayNames, c.text(), Listed{}, false)
 	if c.Addr.IsValid() {
 		if h, ok := e.Table.Address(Connect, c.Addr, tr); ok && h.Says == RELAY {
 			return accept("RELAY", h.String())
@@ -448,11 +451,11 @@ func (e *Engine) RelaysFor(c Client, tr *Trace) Answer {
 
 func (e *Engine) relaysForName(name string, tr *Trace) Answer {
 	if e.RelayEntireDomain {
-		if l, ok := e.Own.Has(name); ok {
+		if l, ok := e.Own.traced(ownNames, name, tr); ok {
 			return accept("RELAY", l.String())
 		}
 	}
-	if l, ok := e.Relay.Has(name); ok {
+	if l, ok := e.Relay.traced(relayNames, name, tr); ok {
 		return accept("RELAY", l.String())
 	}
 	walk := e.Table.Domain

@@ -28,6 +28,34 @@ func (tr *Trace) note(t Tag, key []byte, h Hit, ok bool) {
 	tr.Tried = append(tr.Tried, try)
 }
 
+// Names of the classes in a Trace.
+const (
+	localNames = "our domains (class w)"
+	relayNames = "relay domains (class R)"
+	ownNames   = "our whole domain (class m)"
+)
+
+// list notes that a list was asked.
+func (tr *Trace) list(name, key string, l Listed, ok bool) {
+	if tr == nil {
+		return
+	}
+	try := Try{Key: name + ": " + key}
+	if ok {
+		try.Path, try.Line, try.Value = l.file, l.line, l.Entry
+	}
+	tr.Tried = append(tr.Tried, try)
+}
+
+// traced is Has, noted under the name of the class.
+func (c *Class) traced(name, domain string, tr *Trace) (Listed, bool) {
+	l, ok := c.Has(domain)
+	if tr != nil && !c.Empty() && domain != "" {
+		tr.list(name, domain, l, ok)
+	}
+	return l, ok
+}
+
 // found asks for one key, with the tag and, where it has a twin, without.
 func (t *Table) found(tag Tag, key []byte, tr *Trace) (Hit, bool) {
 	if h, ok := t.get(tag, key, tr); ok || !tag.hasTwin() {

@@ -1,0 +1,28 @@
+package rules
+
+import (
+	"time"
+
+	"gatepost/internal/mail"
+	"gatepost/rules/access"
+)
+
+// Explain is Decide for a stage of the envelope, with every key of the access
+// map and every list that was asked on the way, in order.
+func (s *Set) Explain(tx *mail.Transaction, rcpt *mail.Path) (mail.Verdict, []access.Try) {
+	tr := &access.Trace{}
+	return s.decide(tx, rcpt, tr), tr.Tried
+}
+
+// Lookup searches the access map for one key.
+func (s *Set) Lookup(key string) ([]access.Result, error) { return s.engine.Table.Lookup(key) }
+
+// GreetPause is how long the access map has a client wait for the greeting; why
+// names the line.
+func (s *Set) GreetPause(sess *mail.Session) (pause time.Duration, why string, ok bool) {
+	d, h, ok := s.engine.Table.Pause(clientOf(sess), nil)
+	if !ok {
+		return 0, "", false
+	}
+	return d, h.String(), true
+}
