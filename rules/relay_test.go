@@ -261,7 +261,7 @@ func TestRelayConfigRefused(t *testing.T) {
 	}{
 		{"only addresses", Tenant{Networks: network}, `relay.tenant.x: others send from these addresses, too; write header and values, or dkim`},
 		{"no addresses", Tenant{Header: "X-A", Values: []string{"1"}}, `relay.tenant.x.networks: missing`},
-		{"everybody", Tenant{Networks: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, Header: "X-A", Values: []string{"1"}}, `relay.tenant.x.networks[0]: 0.0.0.0/0 is everybody`},
+		{"everybody", Tenant{Networks: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, Header: "X-A", Values: []string{"1"}}, `relay.tenant.x.networks[0]: "0.0.0.0/0" is everybody`},
 		{"a field without values", Tenant{Networks: network, Header: "X-A"}, `relay.tenant.x.values: missing`},
 		{"values without a field", Tenant{Networks: network, Values: []string{"1"}}, `relay.tenant.x.header: missing`},
 		{"an empty value", Tenant{Networks: network, Header: "X-A", Values: []string{""}}, `relay.tenant.x.values: an empty one`},

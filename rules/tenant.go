@@ -72,7 +72,7 @@ func (t *tenant) check(authenticates bool, errs *access.Problems) {
 	}
 	for i, n := range t.Networks {
 		if n.Bits() == 0 {
-			bad(fmt.Sprintf(".networks[%d]", i), n.String()+" is everybody; write the addresses that the provider sends from")
+			bad(fmt.Sprintf(".networks[%d]", i), strconv.Quote(n.String())+" is everybody; write the addresses that the provider sends from")
 		}
 	}
 	switch {

@@ -56,7 +56,7 @@ func (c Config) Validate() error {
 	}
 	for i, p := range c.Allow {
 		if p.Bits() == 0 {
-			errs = append(errs, fmt.Errorf("allow[%d]: %s is everybody", i, p))
+			errs = append(errs, fmt.Errorf("allow[%d]: %q is everybody; name the mail servers", i, p.String()))
 		}
 	}
 	if c.Window < time.Second || c.Window > longestWindow {
