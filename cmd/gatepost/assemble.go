@@ -18,6 +18,7 @@ import (
 	"gatepost/internal/console"
 	"gatepost/internal/mail"
 	"gatepost/internal/metrics"
+	"gatepost/internal/users"
 	"gatepost/internal/state"
 	"gatepost/milter"
 	"gatepost/proxy"
@@ -42,6 +43,7 @@ type gateway struct {
 	judges    generations
 	bare      generations                    // rules without filters, before the handlers of listeners
 	frame     atomic.Pointer[frame]          // around those handlers
+	throttle  *users.Throttle                // of failed logins, on all listeners
 	servers   []*proxy.Server                // one for each listener of boot
 	handlerOf map[string]func() mail.Handler // by the name of the listener
 	milters   []*milter.Server
@@ -103,13 +105,14 @@ func (g *gateway) assembleListeners(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	g.throttle = users.NewThrottle(cfg.Login, g.state, g.log)
 	for _, l := range cfg.Listeners {
 		handlers, err := g.handlers(l)
 		if err != nil {
 			return fmt.Errorf("listener %s: %w", l.Name, err)
 		}
 		s, err := proxy.New(l.Config, proxy.Deps{
-			NewHandler: handlers, Spool: g.spool, Queue: g.queue, Unscanned: g.rescan, Courier: g.queue, Resolver: resolver, Stats: g.metrics, Log: g.log,
+			NewHandler: handlers, Spool: g.spool, Queue: g.queue, Unscanned: g.rescan, Courier: g.queue, Resolver: resolver, Throttle: g.throttle, Stats: g.metrics, Log: g.log,
 		})
 		if err != nil {
 			return err

@@ -65,6 +65,7 @@ func (g *gateway) take(cfg *config.Config) error {
 		return err
 	}
 	g.renew(judge, bare)
+	g.throttle.Update(cfg.Login)
 	g.level.Set(cfg.Log.Level)
 	var errs []error
 	for i, old := range g.boot.Listeners {

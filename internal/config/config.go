@@ -22,6 +22,7 @@ import (
 	"gatepost/internal/maillog"
 	"gatepost/internal/recipients"
 	"gatepost/internal/state"
+	"gatepost/internal/users"
 	"gatepost/milter"
 	"gatepost/proxy"
 	"gatepost/proxy/forward"
@@ -56,6 +57,7 @@ type Config struct {
 	Queue     queue.Config
 	DNS       dns.ClientConfig
 	DRAC      drac.Config
+	Login     users.ThrottleConfig // sources of users are with the listeners
 	Log       maillog.Config
 	Journals  []journal.Config // in the order of the file
 
@@ -114,6 +116,8 @@ type main struct {
 	Routing  any `toml:"routing"`
 	DNS      any `toml:"dns"`
 	DRAC     any `toml:"drac"`
+	Auth     any `toml:"auth"`
+	Login    any `toml:"login"`
 	Filter   any `toml:"filter"`
 	Journal  any `toml:"journal"`
 	Policy   any `toml:"policy"`
@@ -199,7 +203,9 @@ func (c *Config) read(top table, listening bool) {
 	c.readHostname(top)
 	c.checkStores(top, m.Control)
 	c.readRules(top)
+	sources := c.readUsers(top)
 	c.readListeners(top)
+	c.useUsers(top, sources)
 	c.readMilters(top)
 	c.readJournals(top)
 	c.readTables(top, m)

@@ -258,6 +258,21 @@ func Names(path string) ([]string, error) {
 	return names, err
 }
 
+// SendersOf returns the senders of a user of a file.
+func SendersOf(path, name string) ([]string, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	all, err := parseFile(path, text)
+	for _, u := range all {
+		if u.name == fold(name) {
+			return u.senders, err
+		}
+	}
+	return nil, errors.Join(err, fmt.Errorf("users: %s: %w", name, ErrUnknown))
+}
+
 // edit replaces a user's line, or adds it; "" removes it. The file is replaced
 // whole, so that whoever reads it sees the old one or the new one.
 func edit(path, name, line string) error {
@@ -294,6 +309,8 @@ func replace(path string, text []byte) (err error) {
 	owner := func(*os.File) error { return nil }
 	if info, err := os.Stat(path); err == nil {
 		mode, owner = info.Mode().Perm(), sameOwner(info)
+	} else if info, err := os.Stat(filepath.Dir(path)); err == nil {
+		owner = sameGroup(info) // the gateway has to read it
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".users-*")
 	if err != nil {
