@@ -16,10 +16,11 @@ import (
 	"gatepost/filters/spamassassin"
 	"gatepost/internal/config"
 	"gatepost/internal/console"
+	"gatepost/internal/drac"
 	"gatepost/internal/mail"
 	"gatepost/internal/metrics"
-	"gatepost/internal/users"
 	"gatepost/internal/state"
+	"gatepost/internal/users"
 	"gatepost/milter"
 	"gatepost/proxy"
 	"gatepost/proxy/queue"
@@ -41,9 +42,11 @@ type gateway struct {
 	rescan    *proxy.Rescanner
 	admin     sync.Mutex // held while somebody acts on messages
 	judges    generations
-	bare      generations                    // rules without filters, before the handlers of listeners
-	frame     atomic.Pointer[frame]          // around those handlers
-	throttle  *users.Throttle                // of failed logins, on all listeners
+	bare      generations           // rules without filters, before the handlers of listeners
+	frame     atomic.Pointer[frame] // around those handlers
+	throttle  *users.Throttle       // of failed logins, on all listeners
+	windows   *windows
+	drac      *drac.Server                   // nil: there is none
 	servers   []*proxy.Server                // one for each listener of boot
 	handlerOf map[string]func() mail.Handler // by the name of the listener
 	milters   []*milter.Server
@@ -90,6 +93,9 @@ func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (g *ga
 	if err := g.assembleRescan(cfg, fail); err != nil {
 		return nil, err
 	}
+	if err := g.assembleDRAC(cfg); err != nil {
+		return nil, err
+	}
 	if err := g.assembleListeners(cfg); err != nil {
 		return nil, err
 	}
@@ -112,7 +118,7 @@ func (g *gateway) assembleListeners(cfg *config.Config) error {
 			return fmt.Errorf("listener %s: %w", l.Name, err)
 		}
 		s, err := proxy.New(l.Config, proxy.Deps{
-			NewHandler: handlers, Spool: g.spool, Queue: g.queue, Unscanned: g.rescan, Courier: g.queue, Resolver: resolver, Throttle: g.throttle, Stats: g.metrics, Log: g.log,
+			NewHandler: handlers, Spool: g.spool, Queue: g.queue, Unscanned: g.rescan, Courier: g.queue, Resolver: resolver, Windows: g.windows, Throttle: g.throttle, Stats: g.metrics, Log: g.log,
 		})
 		if err != nil {
 			return err
@@ -295,6 +301,11 @@ func (g *gateway) listen() error {
 			return err
 		}
 	}
+	if g.drac != nil {
+		if err := g.drac.Listen(); err != nil {
+			return err
+		}
+	}
 	for i, m := range g.milters {
 		if err := m.Listen(); err != nil {
 			return fmt.Errorf("milter %s: %w", g.boot.Milters[i].Name, err)
@@ -324,6 +335,9 @@ func (g *gateway) run(ctx context.Context) error {
 	}
 	for _, m := range g.milters {
 		listeners = append(listeners, m.Run)
+	}
+	if g.drac != nil {
+		listeners = append(listeners, g.drac.Run)
 	}
 	faces := start(fail, outer...)
 	disk := start(fail, g.spool.Run)

@@ -111,6 +111,7 @@ func needRestart(old, fresh *config.Config) []string {
 		_, added := names[l.Name]
 		changed("listener."+l.Name, added)
 	}
+	changed("drac", !reflect.DeepEqual(old.DRAC, fresh.DRAC))
 	changed("milter", !reflect.DeepEqual(old.Milters, fresh.Milters))
 	return keys
 }

@@ -18,9 +18,6 @@ func (c *Config) readDRAC(top table) {
 	if c.DRAC.Address == "" && c.DRAC.Socket == "" {
 		s.child("address").missing(`address = "127.0.0.1:900", or socket = "/run/gatepost/drac.sock"`)
 	}
-	if c.State == "" {
-		top.child("state").missing(`state = "sqlite:/var/lib/gatepost/state.db", where windows are kept`)
-	}
 	for _, l := range c.Listeners {
 		if l.Role != "submission" && l.Role != "relay" {
 			return
