@@ -94,6 +94,7 @@ func TestFullQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("it greets %v after its start", time.Since(begin))
+	measure("in the first seconds") // it looks through what waits
 	measure("after a restart")
 	waiting(t, g, queued)
 	if n := came.count(); n != 0 {
