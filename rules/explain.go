@@ -14,6 +14,18 @@ func (s *Set) Explain(tx *mail.Transaction, rcpt *mail.Path) (mail.Verdict, []ac
 	return s.decide(tx, rcpt, tr), tr.Tried
 }
 
+// Later is what the access map says of a recipient's mail at its end: the lines
+// with DISCARD and QUARANTINE, which are no answer to RCPT.
+func (s *Set) Later(tx *mail.Transaction, to mail.Address) []string {
+	var all []string
+	for _, h := range s.hits(tx, s.spokenOf(tx), to) {
+		if h.Says == access.DISCARD || h.Says == access.QUARANTINE {
+			all = append(all, h.String())
+		}
+	}
+	return all
+}
+
 // Lookup searches the access map for one key.
 func (s *Set) Lookup(key string) ([]access.Result, error) { return s.engine.Table.Lookup(key) }
 

@@ -19,6 +19,9 @@ type Client struct {
 // the beginnings of that, then the tag alone. Zero is without a limit. A client
 // may have as many as n; the next one is refused.
 func (t *Table) Limit(tag Tag, client netip.Addr, tr *Trace) (n int, h Hit, ok bool) {
+	if len(t.slots[tag]) == 0 {
+		return 0, Hit{}, false
+	}
 	if client.IsValid() {
 		h, ok = t.Address(tag, client, tr)
 	}
@@ -34,6 +37,9 @@ func (t *Table) Limit(tag Tag, client netip.Addr, tr *Trace) (n int, h Hit, ok b
 // Pause is what GreetPause: says of a client, by its name and then by its
 // address: how long it waits for the greeting.
 func (t *Table) Pause(c Client, tr *Trace) (d time.Duration, h Hit, ok bool) {
+	if len(t.slots[GreetPause]) == 0 {
+		return 0, Hit{}, false
+	}
 	if h, ok = t.client(GreetPause, c, tr); !ok {
 		return 0, Hit{}, false
 	}
@@ -43,6 +49,9 @@ func (t *Table) Pause(c Client, tr *Trace) (d time.Duration, h Hit, ok bool) {
 // Requirement is what TLS_Clt: says of a client, by its name, by its address,
 // and then the tag alone.
 func (t *Table) Requirement(c Client, tr *Trace) (r *Requirement, h Hit, ok bool) {
+	if len(t.slots[TLSClt]) == 0 {
+		return nil, Hit{}, false
+	}
 	if h, ok = t.client(TLSClt, c, tr); !ok {
 		h, ok = t.Exact(TLSClt, "", tr)
 	}
