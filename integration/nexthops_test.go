@@ -75,6 +75,7 @@ func TestNextHops(t *testing.T) {
 			t.Run("eight bits", h.eightBit)
 			t.Run("SMTPUTF8", func(t *testing.T) { h.smtpUTF8(t, tt.utf8) })
 			t.Run("2 MB", h.large)
+			t.Run("DSN parameters", h.dsnParameters)
 			t.Run("one of three refused", h.refused)
 			t.Run("later", h.later)
 			emptyQueue(t, h.g)
@@ -171,6 +172,28 @@ func (h *hopTest) large(t *testing.T) {
 	msg := testkit.Message("large", "large", testkit.Filler(2_000_000))
 	sendWant(t, h.g.Addr, letter(msg), testkit.Dot, 250)
 	h.arrives(t, 1, msg)
+}
+
+// dsnParameters: each of them offers DSN and is told what the sender asked for,
+// so that it may tell the one behind it.
+func (h *hopTest) dsnParameters(t *testing.T) {
+	msg := testkit.Message("dsn", "dsn", "x")
+	c := testkit.Connect(t, h.g.Addr)
+	c.Do("EHLO client.test", 250)
+	c.Do("MAIL FROM:<s@sender.test> RET=HDRS ENVID=case17", 250)
+	c.Do("RCPT TO:<u@example.com> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;old@example.org", 250)
+	c.Do("DATA", 354)
+	c.Do(string(testkit.Stuff(msg))+".", 250)
+	h.arrives(t, 1, msg)
+	m := h.behind.Mails()[h.seen-1]
+	for _, want := range []string{"RET=HDRS", "ENVID=case17", "NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;old@example.org"} {
+		if !strings.Contains(m.From+m.To[0], want) {
+			t.Errorf("no %s in %s, %s", want, m.From, m.To)
+		}
+	}
+	if n := len(h.senders.Mails()); n != h.heard {
+		t.Errorf("%d notifications of ours, want %d", n, h.heard)
+	}
 }
 
 // restart lets the MTA refuse these recipients.
