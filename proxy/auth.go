@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -48,7 +49,7 @@ var (
 	errLoginSyntax    = errors.New("syntax error in the response")
 	errLoginCancelled = errors.New("cancelled by the client")
 	errLoginFailed    = errors.New("wrong user or password")
-	errLoginThrottled = errors.New("too many failed logins")
+	errLoginThrottled = errors.New("not heard")
 )
 
 // auth is the command AUTH (RFC 4954).
@@ -60,6 +61,7 @@ func (s *session) auth(ctx context.Context, arg string) {
 		return
 	}
 	m := s.mechanism(name)
+	s.asked = time.Now()
 	who, err := s.exchange(ctx, m, initial, given)
 	if s.closing {
 		return // the connection broke
@@ -157,6 +159,7 @@ func (s *session) response() ([]byte, error) {
 		s.hangUp(mail.Reply{Code: 500, Detail: "5.2", Text: "lines must end in CRLF"})
 		return nil, errLoginSyntax
 	}
+	s.asked = time.Now()
 	if text == "*" {
 		return nil, errLoginCancelled
 	}
@@ -185,9 +188,12 @@ func (s *session) logIn(ctx context.Context, mech, claimed string, who account, 
 	result, r := loginResult(err)
 	s.deps.Stats.Login(s.set.Name, mech, result)
 	attrs := []any{"client", s.client, "user", clip(claimed, logText), "mech", mech, "result", result}
-	if result == loginUnavailable {
+	switch result {
+	case loginUnavailable:
 		s.log.Warn("login", append(attrs, "error", err)...)
-	} else {
+	case loginThrottled:
+		s.log.Info("login", append(attrs, "reason", err.Error())...)
+	default:
 		s.log.Info("login", attrs...)
 	}
 	client := s.facts.Client.Addr()
@@ -204,7 +210,7 @@ func (s *session) logIn(ctx context.Context, mech, claimed string, who account, 
 		return
 	}
 	s.failedLogins++
-	s.delay(ctx, s.set.Limits.LoginDelay)
+	s.waitUntil(ctx, s.asked.Add(s.set.Limits.LoginDelay))
 	if result != loginUnavailable && s.failedLogins >= s.set.Limits.MaxLoginFailures {
 		s.log.Info("closed", "client", s.client, "cause", "too many failed logins")
 		r = closing("7.0", "too many failed logins")
@@ -228,9 +234,9 @@ func loginResult(err error) (string, mail.Reply) {
 	return loginUnavailable, mail.Reply{Code: 454, Detail: "7.0", Text: "logins can't be checked now, please try again later"}
 }
 
-// delay waits, unless the server does not.
-func (s *session) delay(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
+// waitUntil waits, unless the server does not.
+func (s *session) waitUntil(ctx context.Context, end time.Time) {
+	t := time.NewTimer(time.Until(end))
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -241,8 +247,7 @@ func (s *session) delay(ctx context.Context, d time.Duration) {
 // admitted asks the throttle before a password is looked at.
 func (s *session) admitted(ctx context.Context, user string) error {
 	if why := s.deps.Throttle.Refuses(ctx, s.facts.Client.Addr(), user); why != "" {
-		s.log.Info("login refused", "client", s.client, "user", clip(user, logText), "reason", why)
-		return errLoginThrottled
+		return fmt.Errorf("%w: %s", errLoginThrottled, why)
 	}
 	return nil
 }

@@ -44,6 +44,7 @@ type session struct {
 
 	source       users.Source // that knows facts.User
 	failedLogins int
+	asked        time.Time // when the last response of an AUTH came
 
 	faults   int // refused commands since the last message
 	idles    int // idle commands since the last message
