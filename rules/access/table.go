@@ -89,7 +89,17 @@ type valueKey struct {
 	text string
 }
 
+// maxLines keeps a wrong file from filling the memory: a million lines take
+// some 80 MB.
+const maxLines = 10_000_000
+
 func (p *parser) line(number int, line string) {
+	if number > maxLines {
+		if number == maxLines+1 {
+			p.errs.noteLine(p.table.path, number, fmt.Errorf("has more than %d lines; is this the right file?", maxLines))
+		}
+		return
+	}
 	if strings.HasPrefix(line, "#") || strings.TrimSpace(line) == "" {
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -231,18 +232,20 @@ func FuzzAccess(f *testing.F) {
 	for _, s := range []string{
 		"", "#\n", "x", " x y", "a b\na c\n", "To: x RELAY", "IPv6:::: OK", "Connect:IPv6:a:b OK", "[ x", "[] x", "[ipv6:] x", "@ x", "+*@ x",
 		"From:a@b@c x", "x ERROR:4.:450 ", "x ERROR:5.1.1:", "x \"\"", "x ERROR:\"", "x 5", "x 55", "x 550", "x 550 ", "x 999 a", "x\ty\r\n\x00", "\ufeffx y", "From:\u0130@x.example y",
+		"Spam:abuse@ FRIEND\nSpam:h@x.example HATER", "GreetPause:10 300000", "ClientRate: 10\nClientRate:10.5 0", "ClientConn:IPv6:1 1",
+		"TLS_Clt: TEMP+ENCR:112", "TLS_Clt:x PERM+VERIFY:256+CN:a+20b++CS:x++CI:y", "TLS_Clt:x VERIFY+", "TLS_Clt:x VERIFY:+CN", "Connect:.x.example OK",
+		"Connect:IPv6 REJECT", "x SKIP", "From:+a@x y", "From:++a@ y",
 	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
+		withDots := DefaultOptions()
+		withDots.LookupDotDomain, withDots.Skip = true, false
+		_, _, errDots := Parse("F", strings.NewReader(text), withDots)
 		a, _, err := Parse("F", strings.NewReader(text), DefaultOptions())
+		placed(t, "F", err)
+		placed(t, "F", errDots)
 		if err != nil {
-			for _, line := range strings.Split(err.Error(), "\n") {
-				var n int
-				if _, scan := fmt.Sscanf(line, "F:%d: ", &n); (scan != nil || n < 1) && !strings.HasPrefix(line, "and ") {
-					t.Errorf("error without a line number: %q", line)
-				}
-			}
 			return
 		}
 		for i, slots := range a.slots {
@@ -259,6 +262,54 @@ func FuzzAccess(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Whatever the lists hold: no panic, errors name path and line, nothing is
+// everybody.
+func FuzzLists(f *testing.F) {
+	for _, s := range []string{"", "# x\n", "10.0.0.0/8 OK\n", "10.9\nIPv6:2001:db8\nrelay.example\n", "0.0.0.0/0", "::/0", "!10.0.0.1", "[::1]", "::ffff:10.0.0.1/104", ".x.example", "x y z", "0", "IPv6", "ipv6:", "[1.2.3.4]", "10.0.0.0/33"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		path := filepath.Join(t.TempDir(), "F")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		networks, err := ReadNetworks(path)
+		placed(t, path, err)
+		for _, n := range networks {
+			if !n.IsValid() || n.Bits() == 0 || n != n.Masked() {
+				t.Errorf("network %v", n)
+			}
+		}
+		for form := Domains; form <= PostfixDomains; form++ {
+			c := &Class{}
+			placed(t, path, c.AddFile(form, path))
+			if _, ok := c.Has(""); ok {
+				t.Error("the class has the empty name")
+			}
+			for _, name := range c.Names() {
+				if _, ok := c.Has(strings.TrimPrefix(name, ".")); !ok && name[0] != '.' {
+					t.Errorf("%q is in the class and not found", name)
+				}
+			}
+		}
+	})
+}
+
+// placed wants an error that says where, line by line.
+func placed(t *testing.T, path string, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	for _, line := range strings.Split(err.Error(), "\n") {
+		var n int
+		rest, _ := strings.CutPrefix(line, path+":")
+		if _, scan := fmt.Sscanf(rest, "%d: ", &n); (scan != nil || n < 1) && !strings.HasPrefix(line, "and ") {
+			t.Errorf("error without a place: %q", line)
+		}
+	}
 }
 
 // checkReachable: what loads without a complaint can be found, or its author
