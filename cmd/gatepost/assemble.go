@@ -156,7 +156,7 @@ func (g *gateway) hold(ctx context.Context, tx *mail.Transaction, copies []milte
 
 func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
 	g.control = console.NewControl(cfg.Control, console.ControlDeps{
-		Queue: mailQueue{g.queue, &g.admin}, Status: g.status, Reload: g.reload, Log: g.log,
+		Queue: mailQueue{g.queue, &g.admin}, State: g.state, Status: g.status, Reload: g.reload, Log: g.log,
 	})
 	if cfg.Console.Address != "" {
 		g.public, err = console.NewPublic(cfg.Console, console.Deps{Ready: g.ready, Metrics: g.metrics.Handler(), Log: g.log})
@@ -414,6 +414,10 @@ func (g *gateway) status() console.Status {
 	s.Queue = make(map[string]int)
 	for lane, c := range g.queue.Counts() {
 		s.Queue[string(lane)] = c.Messages
+	}
+	s.State.Name = g.state.Name()
+	if err := g.state.Away(); err != nil {
+		s.State.Away = err.Error()
 	}
 	if err := g.ready(); err != nil {
 		s.NotReady = err.Error()

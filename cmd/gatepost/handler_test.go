@@ -108,7 +108,7 @@ func serveMilter(t *testing.T, h mail.Handler, socket string) (stop func()) {
 func startGateway(t *testing.T, dir, text string) *gateway {
 	t.Helper()
 	file := filepath.Join(dir, "gw.toml")
-	text = fmt.Sprintf("hostname = \"mx1.example.com\"\nspool = %q\ncontrol = %q\n", dir+"/spool", "unix:"+dir+"/control.sock") + text
+	text = fmt.Sprintf("hostname = \"mx1.example.com\"\nspool = %q\nstate = %q\ncontrol = %q\n", dir+"/spool", "sqlite:"+dir+"/state.db", "unix:"+dir+"/control.sock") + text
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,7 @@ func TestNextHopsOfAFile(t *testing.T) {
 	file := filepath.Join(dir, "gatepost.toml")
 	text := `hostname = "mx1.example.com"
 spool = "` + dir + `/spool"
+state = "sqlite:` + dir + `/state.db"
 [relay]
 domains = ["gone.test", "far.test"]
 [listener.mx]

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,9 +43,12 @@ func TestScripts(t *testing.T) {
 
 // setup writes a configuration whose spool is in the script's folder.
 func setup(env *testscript.Env) error {
+	env.Setenv("EVIL", "red\x1b[31m\u202e")
+	env.Setenv("LONG", strings.Repeat("k", 1025))
 	env.Setenv("GORACE", "atexit_sleep_ms=0") // a second for each command otherwise
 	text := fmt.Sprintf(`hostname = "mx1.example.com"
 spool = "%[1]s/spool"
+state = "sqlite:%[1]s/state.db"
 control = "unix:%[1]s/control.sock"
 relay.domains = ["example.com"]
 listener.mx.address = "127.0.0.1:0"

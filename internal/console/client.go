@@ -30,8 +30,9 @@ func NewClient(path string) *Client {
 // Refusal is the gateway's word that something can't be done. A message that is
 // not there is spool.ErrNotFound, too, and one too many ErrTooMany.
 type Refusal struct {
-	Text  string
-	cause error
+	Text   string
+	Status int // of HTTP; 0: it came within an answer
+	cause  error
 }
 
 func (r *Refusal) Error() string { return r.Text }
@@ -177,7 +178,7 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 	if err := json.NewDecoder(resp.Body).Decode(&f); err != nil || f.Error == "" {
 		f.Error = resp.Status
 	}
-	refusal := &Refusal{Text: f.Error}
+	refusal := &Refusal{Text: f.Error, Status: resp.StatusCode}
 	switch resp.StatusCode {
 	case http.StatusNotFound:
 		refusal.cause = spool.ErrNotFound

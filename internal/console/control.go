@@ -26,6 +26,7 @@ type Status struct {
 	NotReady  string         `json:"not_ready,omitempty"`
 	Listeners []Listener     `json:"listeners"`
 	Queue     map[string]int `json:"queue"` // messages by state
+	State     StoreStatus    `json:"state"`
 }
 
 // Listener is one that is open.
@@ -37,6 +38,7 @@ type Listener struct {
 // ControlDeps is what the control API acts on.
 type ControlDeps struct {
 	Queue  Queue
+	State  Store // nil: there is none to look at
 	Status func() Status
 	Reload func(context.Context) error
 	Log    *slog.Logger
@@ -63,6 +65,7 @@ func NewControl(path string, deps ControlDeps) *Control {
 	mux.HandleFunc("GET /v1/queue/{id}/content", c.content)
 	mux.HandleFunc("POST /v1/queue/{action}", c.act)
 	mux.HandleFunc("POST /v1/reload", c.reload)
+	c.handleState(mux)
 	c.server = newServer(mux, deps.Log)
 	// A large message or a long list may go to a slow terminal.
 	c.server.WriteTimeout = 10 * time.Minute

@@ -52,7 +52,11 @@ func (s *SQLite) with(ctx context.Context, do func(ctx context.Context, f *file)
 	if err == nil || errors.Is(err, ErrAway) {
 		return err
 	}
-	return fmt.Errorf("%w: sqlite: %s: %w", ErrAway, s.path, err)
+	kind := ErrAway
+	if busy(err) {
+		kind = ErrBusy
+	}
+	return fmt.Errorf("%w: sqlite: %s: %w", kind, s.path, err)
 }
 
 func (s *SQLite) try(ctx context.Context, do func(ctx context.Context, f *file) error) error {

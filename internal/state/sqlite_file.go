@@ -44,7 +44,7 @@ PRAGMA user_version = 1;
 // checkpoint when the power fails, and up to the last answer when only the
 // process ends. The file may be locked by another process, a command of the
 // operator, for as long as busy.
-func openFile(ctx context.Context, path string, busy time.Duration) (f *file, err error) {
+func openFile(ctx context.Context, path string, busy time.Duration) (_ *file, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func openFile(ctx context.Context, path string, busy time.Duration) (f *file, er
 	if err := made.Close(); err != nil {
 		return nil, err
 	}
-	f = &file{}
+	f := &file{}
 	defer func() {
 		if err != nil {
 			f.close()
@@ -149,6 +149,12 @@ func damaged(err error) bool {
 	}
 	code := e.Code() & 0xff
 	return code == lib.SQLITE_CORRUPT || code == lib.SQLITE_NOTADB
+}
+
+// busy reports whether another process holds the file.
+func busy(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code()&0xff == lib.SQLITE_BUSY
 }
 
 // setAside renames a damaged database, with what belongs to it.

@@ -11,6 +11,7 @@ package state
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -67,6 +68,10 @@ type Grey struct {
 
 // ErrAway is wrapped by errors of a store that can't be reached now.
 var ErrAway = errors.New("state: the store can't be reached")
+
+// ErrBusy is wrapped, and ErrAway with it, where another process holds the file
+// of a store.
+var ErrBusy = fmt.Errorf("%w: another process uses it", ErrAway)
 
 // Store is shared by all that use it at a time. Each call is one round trip, or
 // none, and atomic among all gateways. Keys and values are texts without a
