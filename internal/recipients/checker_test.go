@@ -19,7 +19,7 @@ import (
 	"gatepost/internal/state"
 )
 
-// noCounts counts nothing; counts counts.
+// counts counts.
 type counts struct {
 	mu sync.Mutex
 	m  map[string]int
@@ -70,18 +70,6 @@ func (n *nextHop) Verify(ctx context.Context, rcpts ...mail.Address) ([]mail.Out
 		out = append(out, mail.Outcome{Recipient: r, Reply: reply})
 	}
 	return out, nil
-}
-
-// listed remembers who was named.
-type listed struct {
-	mu  sync.Mutex
-	all []string
-}
-
-func (l *listed) Guesses(_ context.Context, s *mail.Session, network netip.Prefix, n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all = append(l.all, fmt.Sprint(network, " ", n))
 }
 
 // inner is the handler around which the look is.

@@ -8,6 +8,6 @@
 // for one that knows somebody, unless its on_error says so. What the slow ones
 // said is remembered.
 //
-// Clients that guess names are slowed, sent away, and named to whoever keeps a
-// list of such clients.
+// Clients that guess names are slowed and sent away. Whoever keeps a list of such
+// clients sees the refusals.
 package recipients

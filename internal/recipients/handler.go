@@ -58,7 +58,7 @@ func (h *handler) Rcpt(ctx context.Context, tx *mail.Transaction, rcpt mail.Path
 	case o.is == isRefused:
 		return mail.Verdict{Action: mail.Reject, Reply: o.reply, Reason: "refused by " + o.sources}
 	}
-	if counted && h.c.guesses.guessed(ctx, tx.Session, network, key(rcpt.Address)) {
+	if counted && h.c.guesses.guessed(ctx, network, key(rcpt.Address)) {
 		return away("unknown to " + o.sources + "; " + network.String() + " has asked for too many recipients that there are not")
 	}
 	reply := o.reply

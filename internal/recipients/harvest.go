@@ -22,12 +22,9 @@ type Harvest struct {
 	// the answer a second later, up to MaxDelay. Default 5 and 10s; 0 never.
 	SlowAfter int           `toml:"slow_after"`
 	MaxDelay  time.Duration `toml:"max_delay"`
-	// CloseAfter is after how many the client is sent away with 421, and for the
-	// rest of the window when it comes again. Default 20; 0 never.
+	// CloseAfter is after how many the client is sent away with 421, and for a
+	// window from then on when it comes again. Default 20; 0 never.
 	CloseAfter int `toml:"close_after"`
-	// ListAfter is after how many it is named to the dynamic blocklist. Default
-	// 50; 0 never.
-	ListAfter int `toml:"list_after"`
 	// MaxWaiting is how many answers may be late at a time; above, clients are
 	// sent away. Default 100.
 	MaxWaiting int `toml:"max_waiting"`
@@ -39,7 +36,7 @@ type Harvest struct {
 // DefaultHarvest returns the defaults.
 func DefaultHarvest() Harvest {
 	return Harvest{
-		Window: 10 * time.Minute, SlowAfter: 5, MaxDelay: 10 * time.Second, CloseAfter: 20, ListAfter: 50, MaxWaiting: 100, IPv4: 32, IPv6: 64,
+		Window: 10 * time.Minute, SlowAfter: 5, MaxDelay: 10 * time.Second, CloseAfter: 20, MaxWaiting: 100, IPv4: 32, IPv6: 64,
 	}
 }
 
@@ -52,17 +49,10 @@ func (h Harvest) validate() error {
 	}
 	number("slow_after", h.SlowAfter, 0, 1_000_000)
 	number("close_after", h.CloseAfter, 0, 1_000_000)
-	number("list_after", h.ListAfter, 0, 1_000_000)
 	number("max_waiting", h.MaxWaiting, 1, 100_000)
 	number("ipv4", h.IPv4, 8, 32)
 	number("ipv6", h.IPv6, 16, 128)
 	return errors.Join(errs...)
-}
-
-// Blocklist hears of clients that guess. It may list the network, and knows
-// whom it must not list.
-type Blocklist interface {
-	Guesses(ctx context.Context, s *mail.Session, network netip.Prefix, n int)
 }
 
 // guesses counts them. What a network knew, and who was sent away, is of this
@@ -72,12 +62,11 @@ type guesses struct {
 	store   state.Store // where counts are
 	own     *state.Memory
 	waiting chan struct{}
-	list    Blocklist // may be nil
 	stats   Stats
 }
 
 func newGuesses(cfg Harvest, d Deps) *guesses {
-	g := &guesses{cfg: cfg, store: d.Store, own: state.NewMemory(d.Now), waiting: make(chan struct{}, cfg.MaxWaiting), list: d.Blocklist, stats: d.Stats}
+	g := &guesses{cfg: cfg, store: d.Store, own: state.NewMemory(d.Now), waiting: make(chan struct{}, cfg.MaxWaiting), stats: d.Stats}
 	if g.store == nil {
 		g.store = g.own
 	}
@@ -131,7 +120,7 @@ func (g *guesses) knew(ctx context.Context, network netip.Prefix, k string) {
 
 // guessed counts an address that is not there, makes the client wait, and
 // reports whether it is to be sent away.
-func (g *guesses) guessed(ctx context.Context, s *mail.Session, network netip.Prefix, k string) (away bool) {
+func (g *guesses) guessed(ctx context.Context, network netip.Prefix, k string) (away bool) {
 	n := 1
 	if !g.first(ctx, network, k) {
 		n = 0
@@ -139,11 +128,7 @@ func (g *guesses) guessed(ctx context.Context, s *mail.Session, network netip.Pr
 	bad := g.count(ctx, "guess "+network.String(), n)
 	good, _ := g.own.Count(ctx, goodKey+network.String(), 0, g.cfg.Window)
 	score := bad - good
-	if n > 0 && g.cfg.ListAfter > 0 && score >= g.cfg.ListAfter && g.list != nil {
-		g.stats.Guess("listed")
-		g.list.Guesses(ctx, s, network, score)
-	}
-	if g.cfg.CloseAfter > 0 && score >= g.cfg.CloseAfter {
+	if g.cfg.CloseAfter > 0 && score > g.cfg.CloseAfter {
 		g.stats.Guess("closed")
 		_ = g.own.Put(ctx, state.Blocked, goneKey+network.String(), "", g.cfg.Window)
 		return true

@@ -24,19 +24,18 @@ type Stats interface {
 	// "stale" where it was not asked.
 	Source(source, result string)
 	// Guess counts what was done about a client that guesses: "delayed",
-	// "closed", "listed".
+	// "closed".
 	Guess(action string)
 }
 
 // Deps is what a Checker works with.
 type Deps struct {
-	NextHop   NextHop                 // for "callout"
-	Store     state.Store             // shared answers and counts; nil: this process alone
-	Blocklist Blocklist               // nil: there is none
-	Ours      func(mail.Address) bool // whether mail for it is ours, whoever sends it; nil: always
-	Stats     Stats
-	Log       *slog.Logger
-	Now       func() time.Time // nil: the system's
+	NextHop NextHop                 // for "callout"
+	Store   state.Store             // shared answers and counts; nil: this process alone
+	Ours    func(mail.Address) bool // whether mail for it is ours, whoever sends it; nil: always
+	Stats   Stats
+	Log     *slog.Logger
+	Now     func() time.Time // nil: the system's
 }
 
 // Checker knows the recipients of a configuration.
