@@ -27,7 +27,7 @@ func TestExample(t *testing.T) {
 		t.Fatal("nothing to uncomment")
 	}
 	// Files that are not there.
-	all = regexp.MustCompile(`(?m)^(access|relay_domains_file|local_host_names_file|postfix_relay_domains_file|networks_file|tls_cert|tls_key|file|genericstable|generics_domains|virtusertable|virtual_domains|aliases|alias_domains) .*$`).ReplaceAll(all, nil)
+	all = regexp.MustCompile(`(?m)^(access|relay_domains_file|local_host_names_file|postfix_relay_domains_file|networks_file|tls_cert|tls_key|file|genericstable|generics_domains|domaintable|virtusertable|virtual_domains|aliases|alias_domains) .*$`).ReplaceAll(all, nil)
 	full, err := read("x", string(all), true)
 	if err != nil {
 		t.Fatalf("the example with all defaults is refused:\n%v", err)

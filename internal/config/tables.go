@@ -24,7 +24,7 @@ func (c *Config) readTables(top table, m main) {
 		}
 	}
 	_, err = rewrite.Load(c.Rewrite)
-	c.attachFiles(top, top.table("rewrite"), split(err), &c.Rewrite, c.Rewrite.Genericstable, c.Rewrite.Virtusertable, c.Rewrite.Aliases)
+	c.attachFiles(top, top.table("rewrite"), split(err), &c.Rewrite, c.Rewrite.Genericstable, c.Rewrite.Domaintable, c.Rewrite.Virtusertable, c.Rewrite.Aliases)
 }
 
 // attachFiles gives problems to the files that they are in, and the others to

@@ -30,6 +30,10 @@ type Config struct {
 	Genericstable   string   `toml:"genericstable"`
 	GenericsDomains []string `toml:"generics_domains"`
 
+	// Domaintable is a file in sendmail's format: the domain that stands for a
+	// recipient's, before the tables below. It is done for mail that comes in by
+	// a listener with the role mx; relay.domains has to have the first of the two.
+	Domaintable string `toml:"domaintable"`
 	// Virtusertable is a file in sendmail's format: who gets the mail for
 	// addresses of VirtualDomains. It is done for mail that comes in by a
 	// listener with the role mx.
@@ -45,6 +49,7 @@ type Config struct {
 type Rewriter struct {
 	senders    Senders
 	recipients Recipients
+	domains    domaintable
 	outgoing   bool
 	incoming   bool
 }
@@ -55,7 +60,7 @@ const maxFile = 256 << 20
 func Load(c Config) (*Rewriter, error) {
 	r := &Rewriter{
 		outgoing: c.MasqueradeAs != "" || c.Genericstable != "",
-		incoming: c.Virtusertable != "" || c.Aliases != "",
+		incoming: c.Domaintable != "" || c.Virtusertable != "" || c.Aliases != "",
 	}
 	errs := []error{
 		pair("masquerade_as", c.MasqueradeAs, "masquerade_domains", c.MasqueradeDomains),
@@ -103,6 +108,8 @@ func Load(c Config) (*Rewriter, error) {
 		local: names("alias_domains", c.AliasDomains),
 	}
 	errs = append(errs, r.recipients.check(c.Virtusertable)...)
+	domains, err := newDomaintable(c.Domaintable, read("domaintable", c.Domaintable))
+	r.domains, errs = domains, append(errs, err)
 	if c.Aliases != "" {
 		text, err := readFile("aliases", c.Aliases)
 		if err == nil {
@@ -187,5 +194,5 @@ func (r *Rewriter) Incoming(a mail.Address) (Target, error) {
 	if !r.incoming {
 		return Target{To: []mail.Address{a}}, nil
 	}
-	return r.recipients.Rewrite(a)
+	return r.recipients.Rewrite(r.domains.apply(a))
 }
