@@ -164,22 +164,23 @@ func TestScramByOthers(t *testing.T) {
 		mech, user, password string
 		ok                   bool
 	}{
-		"SCRAM":                 {"SCRAM-SHA-256", "alice@example.com", "wonder land", true},
-		"SCRAM, wrong":          {"SCRAM-SHA-256", "alice@example.com", "wonderland", false},
-		"SCRAM, nobody":         {"SCRAM-SHA-256", "mallory@example.com", "wonder land", false},
-		"PLAIN":                 {"PLAIN", "alice@example.com", "wonder land", true},
-		"LOGIN":                 {"LOGIN", "alice@example.com", "wonder land", true},
-		"SCRAM with large name": {"SCRAM-SHA-256", "Alice@Example.com", "wonder land", true},
+		"SCRAM":              {"SCRAM-SHA-256", "alice@example.com", "wonder land", true},
+		"SCRAM, wrong":       {"SCRAM-SHA-256", "alice@example.com", "wonderland", false},
+		"SCRAM, nobody":      {"SCRAM-SHA-256", "mallory@example.com", "wonder land", false},
+		"PLAIN":              {"PLAIN", "alice@example.com", "wonder land", true},
+		"LOGIN":              {"LOGIN", "alice@example.com", "wonder land", true},
+		"SCRAM, in capitals": {"SCRAM-SHA-256", "Alice@Example.com", "wonder land", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, path, "--smtp", "--no-cb", "--connect", o.submission, "--x509-ca-file="+o.cert.Cert, "--hostname=mx1.example.com",
+			cmd := exec.CommandContext(ctx, path, "--smtp", "--starttls", "--no-cb", "--connect", o.submission, "--x509-ca-file="+o.cert.Cert, "--hostname=mx1.example.com",
 				"-m", tt.mech, "-a", tt.user, "-p", tt.password, "--verbose")
 			cmd.Stdin = strings.NewReader("")
 			out, err := cmd.CombinedOutput()
-			if got := bytes.Contains(out, []byte("235 2.7.0")); got != tt.ok {
-				t.Errorf("logged in %v, want %v (%v):\n%s", got, tt.ok, err, out)
+			want := map[bool]string{true: "235 2.7.0", false: "535 5.7.8"}[tt.ok]
+			if !bytes.Contains(out, []byte(want)) {
+				t.Errorf("want %q (%v):\n%s", want, err, out)
 			}
 		})
 	}
