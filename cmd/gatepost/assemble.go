@@ -11,9 +11,7 @@ import (
 	"time"
 
 	"gatepost/filters"
-	"gatepost/filters/child"
-	"gatepost/filters/clamav"
-	"gatepost/filters/spamassassin"
+	"gatepost/filters/blocklist"
 	"gatepost/internal/config"
 	"gatepost/internal/console"
 	"gatepost/internal/drac"
@@ -118,7 +116,7 @@ func (g *gateway) assembleListeners(cfg *config.Config) error {
 			return fmt.Errorf("listener %s: %w", l.Name, err)
 		}
 		s, err := proxy.New(l.Config, proxy.Deps{
-			NewHandler: handlers, Spool: g.spool, Queue: g.queue, Unscanned: g.rescan, Courier: g.queue, Resolver: resolver, Windows: g.windows, Throttle: g.throttle, Stats: g.metrics, Log: g.log,
+			NewHandler: handlers, Spool: g.spool, Queue: g.queue, Unscanned: g.rescan, Courier: g.queue, Resolver: resolver, Windows: g.windows, Throttle: g.throttle, Stats: g.metrics, Log: g.log, Pauses: g.pause,
 		})
 		if err != nil {
 			return err
@@ -171,7 +169,7 @@ type router interface {
 }
 
 // newJudge makes the filters and the rules over them.
-func newJudge(cfg *config.Config, to router, observer filters.Observer, log *slog.Logger) (*ruled, error) {
+func newJudge(cfg *config.Config, to router, t tools) (*ruled, error) {
 	policy := cfg.Rules
 	policy.Routed = func(a mail.Address) bool { _, ok := to.Route(a); return ok }
 	policy.Refused = to.Refusal
@@ -179,24 +177,22 @@ func newJudge(cfg *config.Config, to router, observer filters.Observer, log *slo
 	if err != nil {
 		return nil, err
 	}
-	var steps []filters.Step
-	for _, f := range cfg.Filters {
-		s, err := step(f)
-		if err != nil {
-			return nil, err
-		}
-		s.Name = f.Name
-		steps = append(steps, s)
+	b := builder{tools: t, cfg: cfg, set: set}
+	steps, err := b.steps()
+	if err != nil {
+		return nil, err
 	}
-	m, err := filters.New(cfg.Filtering, steps, set, observer, log)
+	m, err := filters.New(cfg.Filtering, steps, set, t.observer, t.log)
 	// Rules look at the envelope and at findings: without a filter nobody wants the body.
-	return &ruled{Multiplexer: m, rules: set, stages: decides(cfg, steps), readsBody: len(steps) > 0}, err
+	return &ruled{
+		Multiplexer: m, rules: set, stages: decides(cfg, steps), readsBody: slices.ContainsFunc(steps, looksInside), blockers: b.blockers,
+	}, err
 }
 
 // newJudges makes a generation: the filters with the rules over them, and the
 // rules alone where a listener has a handler.
 func (g *gateway) newJudges(cfg *config.Config) (judge, bare *ruled, err error) {
-	if judge, err = newJudge(cfg, g.forward, g.metrics, g.log); err != nil {
+	if judge, err = newJudge(cfg, g.forward, g.tools()); err != nil {
 		return nil, nil, err
 	}
 	if judge.frame, err = g.newFrame(cfg, judge.rules); err != nil {
@@ -205,7 +201,7 @@ func (g *gateway) newJudges(cfg *config.Config) (judge, bare *ruled, err error) 
 	if slices.ContainsFunc(g.boot.Listeners, func(l config.Listener) bool { return l.Handler != "" }) {
 		alone := *cfg
 		alone.Filters = nil
-		bare, err = newJudge(&alone, g.forward, g.metrics, g.log)
+		bare, err = newJudge(&alone, g.forward, g.tools())
 	}
 	return judge, bare, err
 }
@@ -225,7 +221,8 @@ type ruled struct {
 	rules     *rules.Set
 	stages    []mail.Stage
 	readsBody bool
-	frame     *frame // nil: none
+	frame     *frame              // nil: none
+	blockers  []*blocklist.Filter // who watch what is decided
 }
 
 func (r *ruled) Decides() []mail.Stage { return r.stages }
@@ -240,6 +237,9 @@ func decides(cfg *config.Config, steps []filters.Step) []mail.Stage {
 		at[mail.StageConnect], at[mail.StageMail], at[mail.StageRcpt] = true, true, true
 	}
 	if !cfg.Recipients.Empty() && len(cfg.Recipients.Milters) > 0 {
+		at[mail.StageRcpt] = true
+	}
+	if slices.ContainsFunc(cfg.Filters, refusesAtRcpt) {
 		at[mail.StageRcpt] = true
 	}
 	for _, s := range steps {
@@ -257,32 +257,6 @@ func decides(cfg *config.Config, steps []filters.Step) []mail.Stage {
 		}
 	}
 	return stages
-}
-
-func step(f config.Filter) (filters.Step, error) {
-	switch {
-	case f.ClamAV != nil:
-		c, err := clamav.New(*f.ClamAV)
-		if err != nil {
-			return filters.Step{}, err
-		}
-		return c.Step(), nil
-	case f.SpamAssassin != nil:
-		s, err := spamassassin.New(*f.SpamAssassin)
-		if err != nil {
-			return filters.Step{}, err
-		}
-		return s.Step(), nil
-	case f.Milter != nil:
-		cfg := *f.Milter
-		cfg.Version = thisBuild().Version
-		m, err := child.New(cfg)
-		if err != nil {
-			return filters.Step{}, err
-		}
-		return m.Step(), nil
-	}
-	return filters.Step{}, fmt.Errorf("filter %s: no kind", f.Name)
 }
 
 // listen opens all sockets, the one that leaves a file behind last, and makes the first generation of filters.

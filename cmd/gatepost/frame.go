@@ -22,6 +22,7 @@ type frame struct {
 	rewriter   *rewrite.Rewriter
 	journals   *journal.Set
 	routed     func(mail.Address) bool
+	rules      *rules.Set
 }
 
 // around returns a handler with all of it around.
@@ -37,7 +38,7 @@ func (f *frame) readsBody() bool { return f != nil && !f.journals.Empty() }
 
 // newFrame makes the frame of a generation, with the directories of journals.
 func (g *gateway) newFrame(cfg *config.Config, set *rules.Set) (*frame, error) {
-	f := &frame{routed: func(a mail.Address) bool { _, ok := g.forward.Route(a); return ok }}
+	f := &frame{rules: set, routed: func(a mail.Address) bool { _, ok := g.forward.Route(a); return ok }}
 	var err error
 	if f.rewriter, err = rewrite.Load(cfg.Rewrite); err != nil {
 		return nil, err
@@ -63,8 +64,14 @@ func (g *gateway) newFrame(cfg *config.Config, set *rules.Set) (*frame, error) {
 	return f, f.journals.Prepare()
 }
 
-// Handler puts the frame around the filters.
-func (r *ruled) Handler() mail.Handler { return r.frame.around(r.Multiplexer.Handler()) }
+// Handler puts the frame around the filters, and those who watch around that.
+func (r *ruled) Handler() mail.Handler {
+	h := r.frame.around(r.Multiplexer.Handler())
+	for _, b := range r.blockers {
+		h = b.Handler(h)
+	}
+	return h
+}
 
 // Run works on the filters, and on what recipients are asked for, until ctx
 // ends.

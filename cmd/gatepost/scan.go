@@ -15,6 +15,7 @@ import (
 	"gatepost/internal/config"
 	"gatepost/internal/mail"
 	"gatepost/internal/maillog"
+	"gatepost/internal/state"
 	"gatepost/proxy"
 	"gatepost/proxy/forward"
 )
@@ -127,7 +128,7 @@ func newScanner(cfg *config.Config, f scanFlags, a *app) (*scanner, error) {
 	if s.routes, err = forward.New(cfg.Forward, log); err != nil {
 		return nil, because(err)
 	}
-	s.judge, err = newJudge(cfg, s.routes, nil, log)
+	s.judge, err = newJudge(cfg, s.routes, tools{store: state.NewMemory(nil), log: log})
 	return s, because(err)
 }
 

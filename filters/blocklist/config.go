@@ -43,8 +43,11 @@ const longest = 30 * 24 * time.Hour
 
 // Validate reports all that is wrong with c.
 func (c Config) Validate() error {
-	errs := []error{c.OnError.Validate()}
+	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.OnError != filters.Continue && c.OnError != filters.TempFail {
+		bad("on_error: %q; want continue or tempfail", string(c.OnError))
+	}
 	for _, n := range []struct {
 		key string
 		n   int

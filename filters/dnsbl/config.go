@@ -90,8 +90,11 @@ const (
 
 // Validate reports all that is wrong with c.
 func (c Config) Validate() error {
-	errs := []error{c.OnError.Validate()}
+	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.OnError != filters.Continue && c.OnError != filters.TempFail {
+		bad("on_error: %q; want continue or tempfail", string(c.OnError))
+	}
 	if c.Timeout <= 0 || c.Timeout > time.Minute {
 		bad("timeout: %v; want more than 0, and up to 1m", c.Timeout)
 	}
@@ -137,7 +140,7 @@ func (l List) check(name string) (errs []error) {
 		bad("%s: %q is no zone; write one like \"zen.spamhaus.org\"", key, zone)
 	}
 	for _, s := range l.Asks {
-		if err := s.Validate(); err != nil {
+		if err := s.Validate(); err != nil && s != "" { // the reader of the file has named it
 			errs = append(errs, err)
 		}
 	}

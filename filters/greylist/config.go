@@ -81,8 +81,11 @@ func (c Config) Validate() error {
 }
 
 func (c Config) check() error {
-	errs := []error{c.Form.Validate(), c.OnError.Validate()}
+	errs := []error{c.Form.Validate()}
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.OnError != filters.Continue && c.OnError != filters.TempFail {
+		bad("on_error: %q; want continue or tempfail", string(c.OnError))
+	}
 	if c.Delay < time.Second || c.Delay > day {
 		bad("delay: %v; want 1s to 1d", c.Delay)
 	}

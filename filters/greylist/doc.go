@@ -19,6 +19,7 @@
 //     says policy.greylist.
 //   - returned: what was put off came again.
 //
-// A store that can't be reached is an error; on_error is continue unless the
+// A store that can't be reached, and whose stand-in does not know the delivery, is
+// an error; on_error is continue unless the
 // operator says otherwise: no mail waits for it.
 package greylist

@@ -15,7 +15,9 @@ import (
 
 const name = "greylist"
 
-// Store knows who came before. state.Store is one.
+// Store knows who came before. state.Store is one. One that may answer for
+// another has a method Away() error: while it does, it knows too little to put
+// anybody off.
 type Store interface {
 	Grey(ctx context.Context, t state.Triple) (state.Grey, error)
 	Get(ctx context.Context, set state.Set, keys ...string) (state.Entry, bool, error)
@@ -54,7 +56,14 @@ func (f *Filter) Open() filters.Checker { return checker{f} }
 // Ping asks whether the store is there.
 func (f *Filter) Ping(ctx context.Context) error {
 	_, _, err := f.store.Get(ctx, state.Passed, name)
-	return err
+	return errors.Join(err, f.away())
+}
+
+func (f *Filter) away() error {
+	if s, ok := f.store.(interface{ Away() error }); ok {
+		return s.Away()
+	}
+	return nil
 }
 
 type checker struct{ *Filter }
@@ -86,6 +95,9 @@ func recipient(tx *mail.Transaction) mail.Address {
 func (c checker) Check(ctx context.Context, tx *mail.Transaction) (filters.Report, error) {
 	rcpt := recipient(tx)
 	g, err := c.store.Grey(ctx, c.triple(tx, rcpt))
+	if err == nil && !g.Pass {
+		err = c.away()
+	}
 	if err != nil {
 		return filters.Report{}, fmt.Errorf("%s: %w", name, err)
 	}

@@ -277,6 +277,43 @@ func TestInPlace(t *testing.T) {
 	}
 }
 
+// standIn answers for a store that is away.
+type standIn struct {
+	*state.Memory
+	why error
+}
+
+func (s *standIn) Away() error { return s.why }
+
+// While the store is away its stand-in puts nobody off, and knows whom it knew.
+func TestStandIn(t *testing.T) {
+	now := time.Now()
+	s := &standIn{Memory: state.NewMemory(func() time.Time { return now })}
+	f, err := Load(DefaultConfig(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &kit{f: f}
+	known, fresh := delivery("192.0.2.1", "a@x.org", "b@example.com"), delivery("192.0.3.1", "a@x.org", "b@example.com")
+	if got := k.try(t, known); got != "wait 5m1s" {
+		t.Fatal(got)
+	}
+	now = now.Add(6 * time.Minute)
+	if got := k.try(t, known); got != "returned" {
+		t.Fatal(got)
+	}
+	s.why = state.ErrAway
+	if got := k.try(t, known); got != "pass" {
+		t.Errorf("known: %s", got)
+	}
+	if r, err := f.Open().Check(t.Context(), fresh); !errors.Is(err, state.ErrAway) || len(r.Findings) > 0 {
+		t.Errorf("new: %+v, %v", r, err)
+	}
+	if err := f.Ping(t.Context()); !errors.Is(err, state.ErrAway) {
+		t.Errorf("Ping = %v", err)
+	}
+}
+
 type noted struct {
 	Store
 	keys []string

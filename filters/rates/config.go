@@ -126,7 +126,10 @@ func DefaultConfig() Config {
 
 // Validate reports all that is wrong with c.
 func (c Config) Validate() error {
-	errs := []error{c.OnError.Validate()}
+	var errs []error
+	if c.OnError != filters.Continue && c.OnError != filters.TempFail {
+		errs = append(errs, fmt.Errorf("on_error: %q; want continue or tempfail", string(c.OnError)))
+	}
 	if c.Timeout <= 0 || c.Timeout > time.Minute {
 		errs = append(errs, fmt.Errorf("timeout: %v; want more than 0, and up to 1m", c.Timeout))
 	}

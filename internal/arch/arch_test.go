@@ -47,7 +47,7 @@ var mayImport = map[string][]string{
 	"internal/dns":         {"internal/mail"},
 	"internal/dns/dnstest": {"internal/dns"},
 	"internal/console":     {"internal/mail", "internal/state", "proxy/spool", "internal/history"},
-	"internal/config":      {"internal/mail", "internal/state", "proxy", "proxy/spool", "proxy/queue", "proxy/journal", "proxy/forward", "filters", "filters/clamav", "filters/spamassassin", "filters/child", "rules", "rules/checkrules", "rules/rewrite", "rules/access", "internal/users", "internal/console", "internal/maillog", "internal/dns", "internal/drac", "internal/recipients", "milter"},
+	"internal/config":      {"internal/mail", "internal/state", "proxy", "proxy/spool", "proxy/queue", "proxy/journal", "proxy/forward", "filters", "filters/clamav", "filters/spamassassin", "filters/child", "filters/dnsbl", "filters/greylist", "filters/rates", "filters/client", "filters/blocklist", "rules", "rules/checkrules", "rules/rewrite", "rules/access", "internal/users", "internal/console", "internal/maillog", "internal/dns", "internal/drac", "internal/recipients", "milter"},
 	"internal/testkit":     nil,
 	"internal/arch":        nil,
 	"cmd/gatepost":         {"*"},

@@ -12,8 +12,13 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"gatepost/filters"
+	"gatepost/filters/blocklist"
 	"gatepost/filters/child"
 	"gatepost/filters/clamav"
+	"gatepost/filters/client"
+	"gatepost/filters/dnsbl"
+	"gatepost/filters/greylist"
+	"gatepost/filters/rates"
 	"gatepost/filters/spamassassin"
 	"gatepost/internal/console"
 	"gatepost/internal/dns"
@@ -87,6 +92,11 @@ type Filter struct {
 	ClamAV       *clamav.Config
 	SpamAssassin *spamassassin.Config
 	Milter       *child.Config
+	DNSBL        *dnsbl.Config
+	Greylist     *greylist.Config
+	Rates        *rates.Config
+	Client       *client.Config
+	Blocklist    *blocklist.Config
 }
 
 // main is the top level of the file. What is "any" has a reader of its own.

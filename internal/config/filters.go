@@ -12,7 +12,10 @@ import (
 )
 
 // later are the kinds of filters that are known and not here yet.
-var later = []string{"auth", "dnsbl", "greylist", "attachments"}
+var later = []string{"auth", "attachments"}
+
+// kinds are those that are here.
+var kinds = []string{"clamav", "spamassassin", "milter", "dnsbl", "greylist", "rates", "client", "blocklist"}
 
 // readFilters reads the sections [filter.NAME]. The kind is the name where the
 // section says nothing else.
@@ -51,10 +54,11 @@ func (c *Config) readFilters(top table) {
 			s.bind(&cfg, &extra)
 			f.Milter = &cfg
 			c.checkChild(s, &cfg)
+		case c.readReputation(top, s, kind, &f, &extra):
 		case slices.Contains(later, kind):
 			at.problem(fmt.Sprintf("filters of the kind %q are not built yet in this version", kind), "remove the section")
 		default:
-			at.problem(fmt.Sprintf("there is no filter %q", kind), didYouMean(kind, []string{"clamav", "spamassassin", "milter"}))
+			at.problem(fmt.Sprintf("there is no filter %q", kind), didYouMean(kind, kinds))
 		}
 		c.Filters = append(c.Filters, f)
 	}

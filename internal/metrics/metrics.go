@@ -40,6 +40,8 @@ type Metrics struct {
 	rescans          *prometheus.CounterVec
 	notifications    *prometheus.CounterVec
 	storeErrors      *prometheus.CounterVec
+
+	reputation
 }
 
 // New makes the metrics of a gateway of that version.
@@ -68,6 +70,7 @@ func New(version string) *Metrics {
 		notifications:    counters("notifications_total", "Delivery status notifications, by whether the sender is told.", "kind", "result"),
 		storeErrors:      counters("store_errors_total", "Calls that the shared or embedded store did not answer, so that memory did.", "store", "op"),
 	}
+	m.reputation = newReputation(m.registry)
 	m.registry.MustRegister(
 		m.reloadOK, m.reloadTime, m.connectionsActive, m.connections, m.messages, m.recipients, m.logins, m.recipientAnswers, m.guesses, m.messageSize,
 		m.filterDuration, m.filterResults, m.filterUp, m.deliveries, m.deliveryDuration, m.rescans, m.notifications, m.storeErrors, buildInfo(version),

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"gatepost/filters"
+	"gatepost/filters/blocklist"
+	"gatepost/filters/child"
+	"gatepost/filters/clamav"
+	"gatepost/filters/client"
+	"gatepost/filters/dnsbl"
+	"gatepost/filters/greylist"
+	"gatepost/filters/rates"
+	"gatepost/filters/spamassassin"
+	"gatepost/internal/config"
+	"gatepost/internal/dns"
+	"gatepost/internal/mail"
+	"gatepost/internal/state"
+	"gatepost/rules"
+)
+
+// tools are what filters work with, beside their configuration.
+type tools struct {
+	observer filters.Observer // nil: nothing is counted
+	stats    reputationStats  // nil: the same
+	store    state.Store
+	log      *slog.Logger
+}
+
+type reputationStats interface {
+	dnsbl.Stats
+	blocklist.Stats
+}
+
+func (g *gateway) tools() tools { return tools{g.metrics, g.metrics, g.state, g.log} }
+
+// builder makes the steps of a generation.
+type builder struct {
+	tools
+	cfg       *config.Config
+	set       *rules.Set
+	blockers  []*blocklist.Filter // who watch what is decided
+	questions *dns.Client         // of DNS lists, which have a memory of their own; nil: not made yet
+}
+
+func (b *builder) steps() ([]filters.Step, error) {
+	var steps []filters.Step
+	for _, f := range b.cfg.Filters {
+		made, err := b.filter(f)
+		if err != nil {
+			return nil, err
+		}
+		s := made.Step()
+		s.Name = f.Name
+		steps = append(steps, s)
+	}
+	return steps, nil
+}
+
+type stepper interface{ Step() filters.Step }
+
+func (b *builder) filter(f config.Filter) (stepper, error) {
+	switch {
+	case f.ClamAV != nil:
+		return clamav.New(*f.ClamAV)
+	case f.SpamAssassin != nil:
+		return spamassassin.New(*f.SpamAssassin)
+	case f.Milter != nil:
+		cfg := *f.Milter
+		cfg.Version = thisBuild().Version
+		return child.New(cfg)
+	}
+	return b.reputation(f)
+}
+
+// reputation makes a filter that looks at who sends.
+func (b *builder) reputation(f config.Filter) (stepper, error) {
+	log := b.log.With("filter", f.Name)
+	switch {
+	case f.DNSBL != nil:
+		if b.questions == nil {
+			var err error
+			if b.questions, err = dns.NewClient(b.cfg.DNS); err != nil {
+				return nil, err
+			}
+		}
+		return dnsbl.New(*f.DNSBL, dnsbl.Deps{Resolver: b.questions, Stats: b.stats, Log: log})
+	case f.Greylist != nil:
+		return greylist.Load(*f.Greylist, b.store)
+	case f.Rates != nil:
+		return rates.New(*f.Rates, b.store, b.set)
+	case f.Client != nil:
+		return client.New(*f.Client)
+	case f.Blocklist != nil:
+		made, err := blocklist.New(*f.Blocklist, blocklist.Deps{Store: b.store, Vouched: b.set.Vouches, Stats: b.stats, Log: log})
+		b.blockers = append(b.blockers, made)
+		return made, err
+	}
+	return nil, fmt.Errorf("filter %s: no kind", f.Name)
+}
+
+// refusesAtRcpt reports whether what a filter finds at MAIL may refuse
+// recipients.
+func refusesAtRcpt(f config.Filter) bool { return f.DNSBL != nil && f.DNSBL.Rejects() }
+
+// looksInside reports whether a step is asked about messages.
+func looksInside(s filters.Step) bool {
+	return len(s.Stages) == 0 || slices.Contains(s.Stages, mail.StageMessage)
+}
+
+// pause is how long the access map of the present generation has a client wait
+// for the greeting.
+func (g *gateway) pause(s *mail.Session) (time.Duration, bool) {
+	pause, _, ok := g.frame.Load().rules.GreetPause(s)
+	return pause, ok
+}
