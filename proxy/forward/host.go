@@ -58,6 +58,7 @@ type conn struct {
 	addr     netip.Addr // as in hop
 	sender   sender
 	messages int
+	refusals int         // of recipients that were asked about
 	timer    *time.Timer // while idle
 }
 
@@ -101,7 +102,7 @@ func (h hop) deliver(ctx context.Context, t *transaction) *failure {
 func (h hop) try(ctx context.Context, t *transaction, want security) *failure {
 	if c := h.take(h.addr, want); c != nil {
 		failed := h.run(ctx, c, t)
-		if failed == nil || failed.ours || t.begun {
+		if failed == nil || failed.ours || t.begun && !t.asks {
 			return failed
 		}
 		h.drop() // the others are as old
@@ -151,6 +152,7 @@ func (c *conn) run(ctx context.Context, t *transaction) (failed *failure) {
 	case interfered || !c.sender.clean():
 		c.abort()
 	default:
+		c.refusals += t.refusals()
 		c.host.keep(c)
 	}
 	return failed
@@ -160,7 +162,7 @@ func (c *conn) run(ctx context.Context, t *transaction) (failed *failure) {
 func (h *host) keep(c *conn) {
 	c.messages++
 	h.mu.Lock()
-	if h.closed || c.messages >= h.maxMessages {
+	if h.closed || c.messages >= h.maxMessages || c.refusals >= maxRefusals {
 		h.mu.Unlock()
 		c.sender.quit()
 		return

@@ -14,6 +14,21 @@ import (
 // deliveries: these may hold all of their own places for as long as they like.
 const asks = 5
 
+// maxRefusals of recipients that were asked about end a connection: servers get
+// slow with a client that asks for too many, and then hang up (Postfix after 10
+// and 20).
+const maxRefusals = 8
+
+// refusals counts them.
+func (t *transaction) refusals() (n int) {
+	for _, o := range t.out {
+		if t.asks && o.Status != mail.Delivered {
+			n++
+		}
+	}
+	return n
+}
+
 // Verify asks the next hop of the first recipient whether it would take mail
 // from nobody (MAIL FROM:<>) for all of them, in their order, and sends none.
 // The outcomes hold its replies to RCPT. The hosts of a route are asked in turn;

@@ -38,7 +38,7 @@ func TestVerify(t *testing.T) {
 				}}})
 				f := newForwarder(t, quick(p.url()))
 				want := []string{"250 2.1.5", "550 5.1.1", "452 4.2.2"}
-				for range 3 {
+				for range 4 { // 8 refusals: the next finds a new connection
 					got, err := verify(t, f, 5*time.Second, "yes@example.com", "no@example.com", "full@example.com")
 					for i := range got { // the peer's 250 has a detail of its own, or none
 						if strings.HasPrefix(got[i], "250") {
@@ -57,8 +57,11 @@ func TestVerify(t *testing.T) {
 						t.Error("a message was begun")
 					}
 				}
+				if _, err := verify(t, f, 5*time.Second, "yes@example.com"); err != nil {
+					t.Fatal(err)
+				}
 				check(t, deliver(t, f, envelope(t, "yes@example.com"), hello), sent)
-				if n, got := len(p.commands()), p.got(); n != 1 || len(got) != 1 || !slices.Equal(got[0].rcpts, []string{"<yes@example.com>"}) {
+				if n, got := len(p.commands()), p.got(); n != 2 || len(got) != 1 || !slices.Equal(got[0].rcpts, []string{"<yes@example.com>"}) {
 					t.Errorf("%d connections, got %v: a delivery shall find the connection, and nothing of the questions", n, got)
 				}
 			})
@@ -112,5 +115,17 @@ func TestVerifyInTurn(t *testing.T) {
 	}
 	if n := len(one.commands()); n != 1 {
 		t.Errorf("%d connections to the host that hangs", n)
+	}
+}
+
+// TestVerifyHungUp: a next hop that has heard enough on a kept connection is
+// asked again on a new one.
+func TestVerifyHungUp(t *testing.T) {
+	p := startPeer(t, &peer{offers: allOffers, scripts: []script{{"RCPT TO:<b@": "421 4.7.0 too many errors!close"}, nil}})
+	f := newForwarder(t, quick(p.url()))
+	for _, to := range []string{"a@example.com", "b@example.com"} {
+		if got, err := verify(t, f, 5*time.Second, to); err != nil || !strings.HasPrefix(got[0], "250") {
+			t.Errorf("%s: %q, %v", to, got, err)
+		}
 	}
 }
