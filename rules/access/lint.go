@@ -122,7 +122,7 @@ func (p *parser) spamTags() (late []doubt) {
 	want := map[DelayChecks]Says{DelayFriend: FRIEND, DelayHater: HATER}[p.options.DelayChecks]
 	for key, s := range p.table.slots[Spam] {
 		if v := p.table.values[s.value]; v.Says != want {
-			late = append(late, doubt{s.line, fmt.Errorf("Spam:%s %s does nothing with relay.delay_checks = %q; it is for %q", key, v.Text, string(p.options.DelayChecks), strings.ToLower(v.Text))})
+			late = append(late, doubt{s.line, fmt.Errorf("the line Spam:%s %s does nothing with relay.delay_checks = %q; it is for %q", key, v.Text, string(p.options.DelayChecks), strings.ToLower(v.Text))})
 		}
 	}
 	return late

@@ -54,7 +54,7 @@ func parseValue(t Tag, s string, skip bool) (Value, error) {
 	switch t {
 	case Spam:
 		if upper != "FRIEND" && upper != "HATER" {
-			return Value{}, fmt.Errorf("Spam: takes FRIEND or HATER, not %q", s)
+			return Value{}, fmt.Errorf("the tag Spam: takes FRIEND or HATER, not %q", s)
 		}
 		return Value{Says: words[upper], Text: upper}, nil
 	case GreetPause, ClientRate, ClientConn:
