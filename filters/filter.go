@@ -49,7 +49,11 @@ type Step struct {
 	// whenever the filter failed.
 	OnErrorAt map[mail.Stage]OnError
 	Modifies  bool // it may change the message and runs in its place alone
-	Shadow    bool // its findings are recorded; nobody waits for it, and the policy isn't told
+	// Prompt: its checks end soon after their ctx, whatever happens, and what
+	// they wait for tells others of their group to go on (Turn). They need no
+	// goroutines of their own.
+	Prompt bool
+	Shadow bool // its findings are recorded; nobody waits for it, and the policy isn't told
 
 	// MaxConcurrent is how many checks run at a time; more wait their turn, on
 	// the time of the message and not on the filter's. 0: 20.

@@ -28,10 +28,12 @@ func (s *handler) judge(ctx context.Context, stage mail.Stage, tx *mail.Transact
 	if h.refusedAlready() {
 		return h.verdict()
 	}
-	for _, g := range m.stages[stage] {
+	for rest := m.stages[stage]; len(rest) > 0; {
+		g := h.group(rest)
 		if h.ask(ctx, g) {
 			break
 		}
+		rest = rest[len(g):]
 	}
 	v = h.verdict()
 	tx.Findings = append(h.tx.Findings, h.shadows.end(m.steps)...)
@@ -41,7 +43,7 @@ func (s *handler) judge(ctx context.Context, stage mail.Stage, tx *mail.Transact
 // refusedAlready reports whether the policy refuses before the filters with a
 // session are told: they are to hear only of what an MTA would tell them.
 func (h *hearing) refusedAlready() bool {
-	if h.tx.Stage == mail.StageMessage || !slices.ContainsFunc(h.m.stages[h.tx.Stage], group.hasSession) {
+	if h.tx.Stage == mail.StageMessage || !slices.ContainsFunc(h.m.stages[h.tx.Stage], (*step).waitedInSession) {
 		return false
 	}
 	return h.m.policy.Decide(h.forPolicy(h.tx.Findings), h.rcpt).Action >= mail.TempFail
@@ -103,38 +105,57 @@ func (h *hearing) apply(edits []mail.Edit) {
 func (h *hearing) ask(ctx context.Context, g group) (enough bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // those that are not needed any more
-	type answer struct {
-		at int
-		outcome
-	}
-	answers := make(chan answer, len(g))
 	heard := make([]*outcome, len(g))
-	waiting := 0
+	var waiting []*question
 	for i, s := range g {
-		tx := *h.tx // each has its own
-		f, known := h.filter(s, &tx)
-		switch {
+		q := &question{at: i, step: s, view: *h.tx} // each has its own
+		f, known := h.filter(s, &q.view)
+		switch q.filter = f; {
 		case known != nil:
 			heard[i] = known
 		case s.Shadow:
-			h.shadows.start(ctx, s, f, &tx)
+			h.shadows.start(ctx, s, f, &q.view)
 		default:
-			waiting++
-			h.m.checks.start(s.Name, func() {
-				report, err := s.ask(ctx, f, &tx)
-				answers <- answer{i, outcome{report, err}}
-			})
+			waiting = append(waiting, q)
 		}
 	}
-	for range waiting {
-		a := <-answers
-		heard[a.at] = &a.outcome
-		if enough = h.enough(g, heard); enough {
-			break
+	hear(ctx, waiting, func(q *question) bool {
+		if len(g) > 1 && len(q.answer.report.Edits) > 0 { // others were shown the message without them
+			q.answer = outcome{err: errNoRights}
 		}
-	}
+		heard[q.at] = &q.answer
+		enough = h.enough(g, heard)
+		return enough
+	})
 	h.take(g, heard)
 	return enough || h.decided()
+}
+
+// hear asks all side by side, until heard says that it is enough. Where that can
+// be done without goroutines it is: to start them and to wake up threads for them
+// costs more than a quick answer.
+func hear(ctx context.Context, questions []*question, heard func(*question) (enough bool)) {
+	switch {
+	case len(questions) == 1:
+		questions[0].ask(ctx)
+		heard(questions[0])
+		return
+	case !slices.ContainsFunc(questions, func(q *question) bool { return !q.Prompt }):
+		takeTurns(ctx, questions, heard)
+		return
+	}
+	answers := make(chan *question, len(questions))
+	for _, q := range questions {
+		q.checks.start(q.Name, func() {
+			q.ask(ctx)
+			answers <- q
+		})
+	}
+	for range questions {
+		if heard(<-answers) {
+			return
+		}
+	}
 }
 
 // filter returns whom to ask, or what is known without asking: that a session's

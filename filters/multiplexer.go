@@ -17,18 +17,10 @@ import (
 type Multiplexer struct {
 	cfg    Config
 	steps  []*step
-	stages map[mail.Stage][]group
+	stages map[mail.Stage][]*step // who wants to be asked
 	policy Policy
 	log    *slog.Logger
 	checks running
-}
-
-// group is steps that run side by side: neighbours that don't modify, or one
-// that does. A shadow in it is not waited for.
-type group []*step
-
-func (g group) hasSession() bool {
-	return slices.ContainsFunc(g, func(s *step) bool { return s.Session != nil && !s.Shadow })
 }
 
 // New checks the configuration. It does no I/O and starts nothing. observer may
@@ -40,7 +32,7 @@ func New(cfg Config, steps []Step, policy Policy, observer Observer, log *slog.L
 	if observer == nil {
 		observer = nobody{}
 	}
-	m := &Multiplexer{cfg: cfg, stages: make(map[mail.Stage][]group), policy: policy, log: log}
+	m := &Multiplexer{cfg: cfg, stages: make(map[mail.Stage][]*step), policy: policy, log: log}
 	errs := []error{cfg.Validate()}
 	for _, s := range steps {
 		s, err := s.withDefaults()
@@ -63,31 +55,14 @@ func New(cfg Config, steps []Step, policy Policy, observer Observer, log *slog.L
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("filters: %w", err)
 	}
-	for stage := mail.StageConnect; stage <= mail.StageMessage; stage++ {
-		m.stages[stage] = m.groups(stage)
+	for _, s := range m.steps {
+		for stage := mail.StageConnect; stage <= mail.StageMessage; stage++ {
+			if slices.Contains(s.Stages, stage) {
+				m.stages[stage] = append(m.stages[stage], s)
+			}
+		}
 	}
 	return m, nil
-}
-
-// groups arranges the steps that want to be asked at stage. At StageRcpt those
-// with a session come one after the other: a recipient that one of them refuses
-// is not offered to the next.
-func (m *Multiplexer) groups(stage mail.Stage) []group {
-	var groups []group
-	beside := false // the last group may take another step
-	for _, s := range m.steps {
-		if !slices.Contains(s.Stages, stage) {
-			continue
-		}
-		alone := s.Modifies || s.Session != nil && stage == mail.StageRcpt && !s.Shadow
-		if beside && !alone {
-			groups[len(groups)-1] = append(groups[len(groups)-1], s)
-			continue
-		}
-		groups = append(groups, group{s})
-		beside = !alone
-	}
-	return groups
 }
 
 // Handler returns a handler for one connection.

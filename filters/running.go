@@ -14,22 +14,25 @@ import (
 type running struct {
 	mu    sync.Mutex
 	count map[string]int
-	ended chan struct{} // closed and replaced at each end
+	ended chan struct{} // closed at the next end; nil: nobody waits for it
 }
 
 // start runs f in a goroutine of its own.
 func (r *running) start(name string, f func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.count == nil {
-		r.count = make(map[string]int)
-		r.ended = make(chan struct{})
-	}
-	r.count[name]++
+	r.begin(name)
 	go func() {
 		defer r.end(name)
 		f()
 	}()
+}
+
+func (r *running) begin(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.count == nil {
+		r.count = make(map[string]int)
+	}
+	r.count[name]++
 }
 
 func (r *running) end(name string) {
@@ -38,8 +41,10 @@ func (r *running) end(name string) {
 	if r.count[name]--; r.count[name] == 0 {
 		delete(r.count, name)
 	}
-	close(r.ended)
-	r.ended = make(chan struct{})
+	if r.ended != nil {
+		close(r.ended)
+		r.ended = nil
+	}
 }
 
 // wait returns when nothing runs. When ctx ends before, the error says what.
@@ -49,6 +54,9 @@ func (r *running) wait(ctx context.Context) error {
 		var names []string
 		for name, n := range r.count {
 			names = append(names, fmt.Sprintf("%s (%d)", name, n))
+		}
+		if r.ended == nil {
+			r.ended = make(chan struct{})
 		}
 		ended := r.ended
 		r.mu.Unlock()

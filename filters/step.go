@@ -93,15 +93,14 @@ func (s *step) check(ctx context.Context, f Filter, tx *mail.Transaction) (Repor
 	if !ok {
 		return Report{}, errDown
 	}
-	select {
-	case s.turns <- struct{}{}:
-	case <-tripped:
-		return Report{}, errDown
-	case <-ctx.Done():
-		return Report{}, fmt.Errorf("%w: %w", errNoTurn, ctx.Err())
+	if err := s.turn(ctx, tripped); err != nil {
+		return Report{}, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout, errTimeout)
 	defer cancel()
+	if s.Prompt {
+		return s.checkHere(ctx, f, tx)
+	}
 	done := make(chan outcome, 1)
 	s.checks.start(s.Name, func() {
 		defer func() { <-s.turns }()
@@ -113,6 +112,38 @@ func (s *step) check(ctx context.Context, f Filter, tx *mail.Transaction) (Repor
 	case <-ctx.Done():
 		return Report{}, context.Cause(ctx)
 	}
+}
+
+// turn waits for one.
+func (s *step) turn(ctx context.Context, tripped <-chan struct{}) error {
+	select {
+	case s.turns <- struct{}{}:
+		return nil
+	default:
+	}
+	if t := TurnOf(ctx); t != nil {
+		t.Leave()
+	}
+	select {
+	case s.turns <- struct{}{}:
+		return nil
+	case <-tripped:
+		return errDown
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", errNoTurn, ctx.Err())
+	}
+}
+
+// checkHere runs a filter that keeps to its context in the caller's goroutine.
+func (s *step) checkHere(ctx context.Context, f Filter, tx *mail.Transaction) (Report, error) {
+	s.checks.begin(s.Name)
+	defer s.checks.end(s.Name)
+	defer func() { <-s.turns }()
+	o := s.run(ctx, f, tx)
+	if o.err != nil && ctx.Err() != nil && !errors.Is(o.err, errPanic) {
+		return Report{}, context.Cause(ctx)
+	}
+	return o.report, o.err
 }
 
 // run calls the filter and turns a panic into an error.

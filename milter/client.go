@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,10 +36,25 @@ type ClientConfig struct {
 	// are read before the body, or the end, is answered. A milter reads its
 	// commands one by one in any case; an MTA would have sent it no more than up
 	// to the first answer that is not "continue" (OutOfStep).
-	Ahead        bool
-	MaxEdits     int // changes to one message
-	MaxEditBytes int // of all of them; a new body is most of it
+	Ahead bool
+	// Turn returns the place that the work of ctx has among others which share a
+	// goroutine; nil, as the func itself may be, where there are none.
+	Turn         func(ctx context.Context) Turn
+	Waits        Waits // shared by the clients of a milter that answers at once, mostly
+	MaxEdits     int   // changes to one message
+	MaxEditBytes int   // of all of them; a new body is most of it
 }
+
+// Turn is a place among others that share a goroutine. Pause lets them go on
+// while an answer is on its way, Leave takes the one whose answer is late, or who
+// won't read, to a goroutine of its own.
+type Turn interface {
+	Pause()
+	Leave()
+}
+
+// held is how long others are held up by a child before Leave.
+const held = 2 * time.Millisecond
 
 // DefaultClientConfig returns the defaults: Postfix's timeouts, and room for
 // any honest milter.
@@ -74,6 +92,7 @@ type Edit struct {
 type Client struct {
 	cfg    ClientConfig
 	conn   net.Conn
+	quick  *quickConn // conn, to read from
 	buf    *bufio.Reader
 	in     wire.Reader
 	out    []byte
@@ -97,19 +116,30 @@ func Dial(ctx context.Context, cfg ClientConfig, offer wire.Negotiation) (*Clien
 	if err != nil {
 		return nil, err
 	}
+	c := &Client{cfg: cfg, patience: cfg.CommandTimeout}
+	if t := c.turn(ctx); t != nil && !atHand(network, address) {
+		t.Leave()
+	}
 	ctx, cancel := context.WithTimeout(ctx, cfg.ConnectTimeout)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
 	if err != nil {
 		return nil, fmt.Errorf("milter %s: %w", cfg.Socket, err)
 	}
-	c := &Client{cfg: cfg, conn: conn, buf: bufio.NewReaderSize(newQuickAck(conn), 4<<10), patience: cfg.CommandTimeout}
+	c.conn, c.quick = conn, newQuickConn(conn, cfg.Waits)
+	c.buf = bufio.NewReaderSize(c.quick, 4<<10)
 	c.in = wire.Reader{R: c.buf}
 	if err := c.negotiate(ctx, offer); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("milter %s: negotiate: %w", cfg.Socket, err)
 	}
 	return c, nil
+}
+
+// atHand reports whether it can't take long to connect.
+func atHand(network, address string) bool {
+	a, err := netip.ParseAddrPort(address)
+	return network == "unix" || err == nil && a.Addr().IsLoopback()
 }
 
 func (c *Client) negotiate(ctx context.Context, offer wire.Negotiation) error {
@@ -176,11 +206,18 @@ func (c *Client) Rcpt(ctx context.Context, e wire.Envelope) (Answer, error) {
 }
 
 // Data tells that the content comes; only version 4 and above knows it.
-func (c *Client) Data(ctx context.Context) (Answer, error) {
+func (c *Client) Data(ctx context.Context) (Answer, error) { return c.data(ctx, c.command) }
+
+// DataAhead is Data where the content follows at once.
+func (c *Client) DataAhead(ctx context.Context) (Answer, error) { return c.data(ctx, c.content) }
+
+type sender func(context.Context, bits, func([]byte) []byte) (Answer, error)
+
+func (c *Client) data(ctx context.Context, send sender) (Answer, error) {
 	if c.agreed.Version < 4 {
 		return Answer{Code: milter.ActContinue}, nil
 	}
-	return c.command(ctx, bits{milter.OptNoData, milter.OptNoDataReply}, func(b []byte) []byte { return wire.Append(b, byte(milter.CodeData)) })
+	return send(ctx, bits{milter.OptNoData, milter.OptNoDataReply}, func(b []byte) []byte { return wire.Append(b, byte(milter.CodeData)) })
 }
 
 // HearsUnknown reports whether the child wants to hear of commands that the MTA
@@ -226,20 +263,23 @@ func (c *Client) Body(ctx context.Context, body io.Reader) (Answer, error) {
 	if c.agreed.Protocol&milter.OptNoBody != 0 {
 		return Answer{Code: milter.ActContinue}, nil
 	}
+	const head = 5 // length and command of a packet
 	room := int64(wire.MaxBody)
 	if s, ok := body.(interface{ Size() int64 }); ok {
 		room = min(room, s.Size()+1) // that it is not filled shows the end
 	}
-	chunk := make([]byte, room)
 	for {
-		n, err := io.ReadFull(body, chunk)
+		c.out = slices.Grow(c.out, head+int(room))
+		start := len(c.out) + head
+		n, err := io.ReadFull(body, c.out[start:start+int(room)])
 		if n > 0 {
 			send := c.command
-			if n < len(chunk) {
+			if int64(n) < room {
 				send = c.content // the last one can wait for the end
 			}
 			a, err := send(ctx, bits{milter.OptNoBody, milter.OptNoBodyReply}, func(b []byte) []byte {
-				return wire.Append(b, byte(milter.CodeBody), chunk[:n])
+				chunk := b[start : start+n] // stands in its place already
+				return wire.Append(b, byte(milter.CodeBody), chunk)
 			})
 			if err != nil || a.Code == milter.ActSkip {
 				return Answer{Code: milter.ActContinue}, err
@@ -352,6 +392,12 @@ func (c *Client) roundTrip(ctx context.Context) (wire.Packet, error) {
 	if err := c.flush(ctx); err != nil {
 		return wire.Packet{}, err
 	}
+	if t := c.turn(ctx); t != nil && c.buf.Buffered() == 0 {
+		t.Pause()
+		if !c.answersSoon() {
+			t.Leave()
+		}
+	}
 	stop := c.arm(ctx, c.patience, c.conn.SetReadDeadline)
 	defer stop()
 	p, err := c.in.Next()
@@ -368,14 +414,42 @@ func (c *Client) flush(ctx context.Context) error {
 	if len(c.out) == 0 {
 		return nil
 	}
-	stop := c.arm(ctx, c.cfg.CommandTimeout, c.conn.SetWriteDeadline)
-	defer stop()
-	_, err := c.conn.Write(c.out)
+	rest := c.out
+	if t := c.turn(ctx); t != nil {
+		_ = c.conn.SetWriteDeadline(time.Now().Add(held))
+		n, err := c.conn.Write(rest)
+		if rest = rest[n:]; errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Leave()
+		}
+	}
+	var err error
+	if len(rest) > 0 {
+		stop := c.arm(ctx, c.cfg.CommandTimeout, c.conn.SetWriteDeadline)
+		_, err = c.conn.Write(rest)
+		stop()
+	}
 	c.out = c.out[:0]
 	if err != nil {
 		return c.fail(fmt.Errorf("send: %w", err))
 	}
 	return nil
+}
+
+func (c *Client) answersSoon() bool {
+	if ready, tried := c.quick.wait(); ready || tried {
+		return ready
+	}
+	_ = c.conn.SetReadDeadline(time.Now().Add(held))
+	_, err := c.buf.Peek(1)
+	return !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// turn is nil where nobody is held up.
+func (c *Client) turn(ctx context.Context) Turn {
+	if c.cfg.Turn == nil {
+		return nil
+	}
+	return c.cfg.Turn(ctx)
 }
 
 // arm sets a deadline, and one at once when ctx ends.

@@ -3,38 +3,95 @@ package milter
 import (
 	"net"
 	"runtime/debug"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 func stack() string { return string(debug.Stack()) }
 
-// quickAck answers TCP segments at once. An MTA that was told not to wait for
+// atOnce is how long a read waits in the kernel before its goroutine is parked.
+const atOnce = 500 * time.Microsecond
+
+// Waits bounds the reads that wait so at a time: each keeps a processor from the
+// others, until the runtime takes it away. nil: none does.
+type Waits chan struct{}
+
+// NewWaits lets one read at a time wait so.
+func NewWaits() Waits { return make(Waits, 1) }
+
+// maxPassed is how many reads in a row are made without such a wait after waits
+// in vain.
+const maxPassed = 63
+
+// quickConn is a connection to somebody who mostly answers at once, and a dozen
+// times per message. To park a goroutine for that, and to wake up threads when
+// the answer is there, costs more than the answer takes to come.
+//
+// It also acknowledges TCP segments at once. An MTA that was told not to wait for
 // replies writes, writes, and reads: with delayed acknowledgements here and
 // Nagle's algorithm there each message would stand still for 40 ms.
-type quickAck struct {
+type quickConn struct {
 	net.Conn
-	raw interface {
-		Control(func(fd uintptr)) error
-	}
+	waits Waits
+	raw   syscall.RawConn
+	tcp   bool
+
+	ready  bool // there is something to read
+	tried  bool // the kernel could be asked
+	passed int  // reads since the last wait
+	vain   int  // as many are to be made without one
+	poll   func(fd uintptr)
+	fds    [1]unix.PollFd
 }
 
-func newQuickAck(c net.Conn) net.Conn {
-	t, ok := c.(*net.TCPConn)
-	if !ok {
-		return c
+func newQuickConn(c net.Conn, waits Waits) *quickConn {
+	q := &quickConn{Conn: c, waits: waits}
+	q.poll = q.pollOnce
+	_, q.tcp = c.(*net.TCPConn)
+	if s, ok := c.(syscall.Conn); ok && (q.tcp || waits != nil) {
+		q.raw, _ = s.SyscallConn()
 	}
-	raw, err := t.SyscallConn()
-	if err != nil {
-		return c
-	}
-	return &quickAck{Conn: c, raw: raw}
+	return q
 }
 
-func (q *quickAck) Read(b []byte) (int, error) {
-	// Not for ever: the kernel takes the option back when it sees fit.
-	_ = q.raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
-	})
+func (q *quickConn) Read(b []byte) (int, error) {
+	if !q.ready {
+		q.wait()
+	}
+	q.ready = false
 	return q.Conn.Read(b)
+}
+
+// wait reports whether there is something to read now or in a moment; tried:
+// that this could be told.
+func (q *quickConn) wait() (ready, tried bool) {
+	q.ready, q.tried = false, false
+	if q.raw != nil {
+		_ = q.raw.Control(q.poll)
+	}
+	return q.ready, q.tried
+}
+
+func (q *quickConn) pollOnce(fd uintptr) {
+	if q.tcp { // not for ever: the kernel takes the option back when it sees fit
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
+	}
+	if q.passed < q.vain {
+		q.passed++
+		return
+	}
+	select {
+	case q.waits <- struct{}{}:
+		defer func() { <-q.waits }()
+	default:
+		return
+	}
+	q.fds[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	n, err := unix.Ppoll(q.fds[:], &unix.Timespec{Nsec: int64(atOnce)}, nil)
+	q.ready, q.tried, q.passed = n > 0, err == nil, 0
+	if q.vain = min(2*q.vain+1, maxPassed); q.ready {
+		q.vain = 0
+	}
 }

@@ -69,6 +69,12 @@ func (c *checker) Wants(tx *mail.Transaction) bool {
 	return c.f.cfg.asks(tx)
 }
 
+// ChangesNothing reports whether the milter agreed on no changes but a
+// quarantine. What it hasn't agreed on it can't ask for.
+func (c *checker) ChangesNothing() bool {
+	return c.conn != nil && c.conn.Agreed().Actions&^(gomilter.OptQuarantine|gomilter.OptSetSymList) == 0
+}
+
 // Check tells the milter what is new.
 func (c *checker) Check(ctx context.Context, tx *mail.Transaction) (r filters.Report, err error) {
 	err = c.spend(ctx, func(ctx context.Context) error {
@@ -218,7 +224,11 @@ func (c *checker) envelope(ctx context.Context, tx *mail.Transaction) (*said, er
 	}
 	c.msg.data = true
 	c.conn.Macros(c.macros(gomilter.StageData, gomilter.CodeData, tx, nil, true))
-	a, err := c.conn.Data(ctx)
+	tell := c.conn.Data
+	if tx.Stage > mail.StageData {
+		tell = c.conn.DataAhead
+	}
+	a, err := tell(ctx)
 	return c.verdictOf(mail.StageData, a, err)
 }
 

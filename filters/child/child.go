@@ -30,7 +30,8 @@ const (
 
 // Filter is one child milter.
 type Filter struct {
-	cfg Config
+	cfg   Config
+	waits milter.Waits
 
 	// deaf: at its last negotiation the milter didn't want to hear of commands
 	// that the MTA doesn't know.
@@ -52,7 +53,7 @@ func New(cfg Config) (*Filter, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("milter: %w", err)
 	}
-	return &Filter{cfg: cfg}, nil
+	return &Filter{cfg: cfg, waits: milter.NewWaits()}, nil
 }
 
 // Step puts the filter into its place, with the limits of its configuration.
@@ -67,6 +68,7 @@ func (f *Filter) Step() filters.Step {
 		MaxConcurrent: f.cfg.MaxConcurrent,
 		Shadow:        f.cfg.Vote.Mode == Shadow,
 		Modifies:      f.cfg.modifies(),
+		Prompt:        true,
 	}
 }
 
@@ -115,6 +117,8 @@ func (f *Filter) dial(ctx context.Context) (*milter.Client, error) {
 		ConnectTimeout: f.cfg.ConnectTimeout,
 		CommandTimeout: f.cfg.Timeout,
 		Ahead:          f.cfg.Pipeline,
+		Turn:           turn,
+		Waits:          f.waits,
 		MaxEdits:       f.cfg.MaxEdits,
 		MaxEditBytes:   int(f.cfg.MaxEditSize),
 	}, offer)
@@ -122,6 +126,14 @@ func (f *Filter) dial(ctx context.Context) (*milter.Client, error) {
 		f.deaf.Store(!client.HearsUnknown())
 	}
 	return client, err
+}
+
+// turn is the place of a check among others, for as long as it has one.
+func turn(ctx context.Context) milter.Turn {
+	if t := filters.TurnOf(ctx); t != nil {
+		return t
+	}
+	return nil
 }
 
 // connect returns a connection, if there is one that was used before.

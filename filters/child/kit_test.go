@@ -44,6 +44,9 @@ type script struct {
 // hang never answers, until the other side goes.
 var hang = []byte("hang")
 
+// asleep doesn't even read any more, until the test ends.
+var asleep = []byte("asleep")
+
 // closing closes the connection in place of an answer.
 var closing = []byte("close")
 
@@ -139,6 +142,9 @@ func (s *script) serve(c net.Conn) {
 		out := s.handle(p)
 		switch {
 		case bytes.Equal(out, closing):
+			return
+		case bytes.Equal(out, asleep):
+			<-s.t.Context().Done()
 			return
 		case bytes.Equal(out, hang):
 			_, _ = io.Copy(io.Discard, c)
