@@ -95,6 +95,10 @@ func Parse(address string) (Config, error) {
 	if !ok || !slices.Contains([]Kind{KindRedis, KindSentinel, KindCluster}, c.Kind) {
 		return Config{}, fmt.Errorf("%q is no kind of store", visibleScheme(address))
 	}
+	if strings.Contains(rest[strings.IndexAny(rest+"/", "/?"):], "@") {
+		// What stands before it may be half a password.
+		return Config{}, errors.New(`an "@" behind the hosts: in a user or password, "/" is written as %2F and "?" as %3F; elsewhere "@" as %40`)
+	}
 	rest, query, _ := strings.Cut(rest, "?")
 	rest, path, _ := strings.Cut(rest, "/")
 	hosts := rest
