@@ -66,6 +66,8 @@ func ofSession(name string, s *mail.Session) string {
 		return s.Listener
 	case "auth_authen":
 		return s.User
+	case "auth_type":
+		return s.AuthMech
 	case "s":
 		return s.Helo
 	case "r":

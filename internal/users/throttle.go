@@ -126,7 +126,7 @@ func (t *Throttle) Refuses(ctx context.Context, client netip.Addr, user string) 
 func (t *Throttle) Tried(ctx context.Context, client netip.Addr, user string, ok bool) {
 	cfg, k := t.cfg.Load(), keysOf(client, user)
 	if ok {
-		t.do(func(m Memory) error { return m.Put(ctx, state.Throttled, k.known, "", cfg.Remember) })
+		t.do(func(m Memory) error { return m.Put(ctx, state.Throttled, k.known, "has logged in", cfg.Remember) })
 		return
 	}
 	t.count(ctx, k.client, cfg.ClientFailures)
