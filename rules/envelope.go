@@ -29,7 +29,7 @@ func (s *Set) client(sess *mail.Session, tr *access.Trace) mail.Verdict {
 func clientOf(sess *mail.Session) access.Client {
 	return access.Client{
 		Addr: sess.Client.Addr().Unmap().WithZone(""),
-		Name: sess.Name, PTR: sess.PTR, Resolve: sess.Resolve,
+		Name: sess.Name, Resolve: sess.Resolve,
 	}
 }
 

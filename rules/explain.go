@@ -26,6 +26,10 @@ func (s *Set) Later(tx *mail.Transaction, to mail.Address) []string {
 	return all
 }
 
+// Sendmail is the engine that answers as sendmail would with the same tables,
+// without what this package is more careful in.
+func (s *Set) Sendmail() access.Engine { return s.engine }
+
 // Lookup searches the access map for one key.
 func (s *Set) Lookup(key string) ([]access.Result, error) { return s.engine.Table.Lookup(key) }
 

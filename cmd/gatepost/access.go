@@ -33,7 +33,7 @@ func (a *app) accessCommand() *cobra.Command {
 type accessFlags struct {
 	client, name, resolve, helo, from, user, role string
 	rcpts                                         []string
-	tls, window                                   bool
+	tls, window, sendmail                         bool
 }
 
 func (a *app) accessTestCommand() *cobra.Command {
@@ -49,6 +49,9 @@ recipients, and prints the answers with the line that decided and, in order,
 every key and list that was asked before. No mail is sent and nothing is looked
 up: --name is the client's verified name, --resolve what became of its look-up.
 Only the access map and the rules of [relay] are asked, no filters.
+
+With --sendmail the answers are those of sendmail with the same tables: what it
+said before is compared with what is said now.
 
 Exit codes: 0 all is taken (KEYs: each was found), 75 something is put off, 77
 something is refused, 66 a KEY was not found, 64 usage, 78 configuration.`,
@@ -77,6 +80,7 @@ something is refused, 66 a KEY was not found, 64 usage, 78 configuration.`,
 	flags.StringVar(&f.user, "auth", "", "the `user` that logged in")
 	flags.BoolVar(&f.tls, "tls", false, "the session is encrypted")
 	flags.BoolVar(&f.window, "window", false, "the client has an open relay window")
+	flags.BoolVar(&f.sendmail, "sendmail", false, "answer as sendmail would with the same tables, not as we do")
 	flags.StringVar(&f.role, "role", "mx", "the listener's `role`: mx, submission, submissions or relay")
 	return cmd
 }
@@ -200,6 +204,9 @@ type accessStage struct {
 }
 
 func (a *app) accessMail(f accessFlags, hasFrom bool) error {
+	if f.sendmail {
+		return a.accessSendmail(f, hasFrom)
+	}
 	tx, rcpts, err := f.transaction()
 	if err != nil {
 		return err
@@ -230,6 +237,55 @@ func (a *app) accessMail(f accessFlags, hasFrom bool) error {
 	}
 	for i := range rcpts {
 		explain(mail.StageRcpt, rcpts[i].Address.Path(), &rcpts[i])
+	}
+	return a.printAccess(stages)
+}
+
+// accessSendmail asks the same of sendmail's rulesets. Addresses are read as
+// they read them: with routes, quotes and all.
+func (a *app) accessSendmail(f accessFlags, hasFrom bool) error {
+	sess := &mail.Session{Resolve: mail.Resolve(strings.ToUpper(f.resolve))}
+	if err := f.readClient(sess); err != nil {
+		return err
+	}
+	_, set, err := a.accessRules()
+	if err != nil {
+		return err
+	}
+	e := set.Sendmail()
+	q := access.Query{Client: access.Client{Addr: sess.Client.Addr(), Name: sess.Name, Resolve: sess.Resolve}}
+	if f.user != "" {
+		q.Mech, e.Mechs = "PLAIN", []string{"PLAIN"}
+	}
+	var stages []accessStage
+	ask := func(stage, of string, to *access.Mailbox, check func(access.Query, *access.Trace) access.Answer) {
+		tr := &access.Trace{}
+		answer := access.Answer{}
+		if to != nil {
+			var refusal mail.Reply
+			if *to, refusal = access.ReadMailbox(of); !refusal.IsZero() {
+				answer = access.Answer{Action: mail.Reject, Reply: refusal}
+			}
+		}
+		if answer.Action == mail.Continue {
+			answer = check(q, tr)
+		}
+		s := accessStage{Stage: stage, Of: of, Action: cmp.Or(answer.Word, answer.Action.String()), Reason: answer.Reason, Tried: triesForMachines(tr.Tried), action: answer.Action, tried: tr.Tried}
+		if !answer.Reply.IsZero() {
+			s.Reply = answer.Reply.String()
+		}
+		stages = append(stages, s)
+	}
+	if f.client != "" && !e.DelayChecks.On() {
+		ask("connect", f.client, nil, e.CheckRelay)
+	}
+	if hasFrom && !e.DelayChecks.On() {
+		ask("mail", f.from, &q.From, e.CheckMail)
+	} else if hasFrom {
+		q.From, _ = access.ReadMailbox(f.from)
+	}
+	for _, to := range f.rcpts {
+		ask("rcpt", to, &q.To, e.CheckRcpt)
 	}
 	return a.printAccess(stages)
 }

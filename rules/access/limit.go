@@ -11,7 +11,6 @@ import (
 type Client struct {
 	Addr    netip.Addr // the zero Addr is a unix socket
 	Name    string     // verified; "" is a client without one: its address in brackets
-	PTR     string     // the name that the address claims
 	Resolve mail.Resolve
 }
 

@@ -127,3 +127,20 @@ func (p *parser) spamTags() (late []doubt) {
 	}
 	return late
 }
+
+// Warnings are about what the table and the classes say together.
+func (e *Engine) Warnings() []string {
+	var all []string
+	if e.LooseRelayCheck {
+		all = append(all, "relay.loose_relay_check does nothing: user%other@ours is never taken for other; remove it")
+	}
+	for key, s := range e.Table.slots[To] {
+		_, domain, isMailbox := strings.Cut(key, "@")
+		v := &e.Table.values[s.value]
+		if isMailbox && domain == "" && v.refuses() && (e.Local.Empty() || !e.Relay.Empty()) {
+			all = append(all, fmt.Sprintf("%s:%d: To:%s counts for the domains of relay.domains and relay.local_host_names_file alone; write the domains behind it for others", e.Table.path, s.line, key))
+		}
+	}
+	slices.Sort(all)
+	return all[:min(len(all), maxProblems)]
+}

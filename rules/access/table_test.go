@@ -245,6 +245,11 @@ func FuzzAccess(f *testing.F) {
 		a, _, err := Parse("F", strings.NewReader(text), DefaultOptions())
 		placed(t, "F", err)
 		placed(t, "F", errDots)
+		_, _ = (&Table{}).Lookup(text)
+		m, _ := ReadMailbox(text)
+		if e := (Engine{Table: &Table{}}); e.Strip(m, nil).Domain == "" && m.Domain != "" {
+			t.Errorf("%q: a foreign domain was stripped off %v", text, m)
+		}
 		if err != nil {
 			return
 		}
