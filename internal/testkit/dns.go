@@ -66,7 +66,7 @@ func (d *DNS) Start() error {
 	if err != nil {
 		return fmt.Errorf("testkit: dns: %w", err)
 	}
-	streams, err := net.Listen("tcp", d.Addr)
+	streams, err := listen(d.Addr)
 	if err != nil {
 		return errors.Join(fmt.Errorf("testkit: dns: %w", err), packets.Close())
 	}

@@ -32,7 +32,7 @@ func (r *Relay) Start() error {
 		}
 		r.Addr = addr
 	}
-	l, err := net.Listen("tcp", r.Addr)
+	l, err := listen(r.Addr)
 	if err != nil {
 		return fmt.Errorf("testkit: relay: %w", err)
 	}

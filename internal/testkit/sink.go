@@ -71,7 +71,7 @@ func (s *Sink) Start() error {
 		}
 		s.Addr = addr
 	}
-	l, err := net.Listen("tcp", s.Addr)
+	l, err := listen(s.Addr)
 	if err != nil {
 		return fmt.Errorf("testkit: sink: %w", err)
 	}
