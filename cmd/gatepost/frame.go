@@ -53,7 +53,7 @@ func (g *gateway) newFrame(cfg *config.Config, set *rules.Set) (*frame, error) {
 	}
 	f.checks = checkrules.New(cfg.CheckRules, checks, dns.Zones{Client: client}, g.log)
 	f.recipients, err = recipients.Load(cfg.Recipients, recipients.Deps{
-		NextHop: g.forward, Ours: set.Ours, Stats: g.metrics, Log: g.log,
+		NextHop: g.forward, Store: g.state, Ours: set.Ours, Stats: g.metrics, Log: g.log,
 	})
 	if err != nil {
 		return nil, err
