@@ -81,13 +81,21 @@ func tlsState(t *mail.TLS) access.TLSState {
 	if t == nil {
 		return access.TLSState{}
 	}
-	s := access.TLSState{On: true, Verified: t.Verified, Bits: cipherBits(t.Cipher), Subject: t.Subject}
-	for _, part := range strings.Split(t.Subject, ",") {
+	return access.TLSState{On: true, Verified: t.Verified, Bits: cipherBits(t.Cipher), CN: commonName(t.Subject), Subject: t.Subject}
+}
+
+// commonName reads CN out of a subject (RFC 4514). One with an escape in it is
+// not read: a comma in a name must not begin another one.
+func commonName(subject string) string {
+	if strings.ContainsAny(subject, `\"+`) {
+		return ""
+	}
+	for _, part := range strings.Split(subject, ",") {
 		if cn, ok := strings.CutPrefix(part, "CN="); ok {
-			s.CN = cn
+			return cn
 		}
 	}
-	return s
+	return ""
 }
 
 // cipherBits reads the strength out of the name of a cipher suite.

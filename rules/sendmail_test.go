@@ -179,6 +179,22 @@ func TestClientTLS(t *testing.T) {
 	}
 }
 
+func TestCommonName(t *testing.T) {
+	for subject, want := range map[string]string{
+		"CN=mx.example,O=x":   "mx.example",
+		"O=x,CN=mx.example":   "mx.example",
+		`CN=a\,CN=mx.example`: "",
+		`O="a,CN=mx.example"`: "",
+		"O=x+CN=mx.example":   "",
+		"OCN=mx.example":      "",
+		"":                    "",
+	} {
+		if got := commonName(subject); got != want {
+			t.Errorf("%s: %q, want %q", subject, got, want)
+		}
+	}
+}
+
 // What a mailbox's SKIP says of a sender differs from sendmail, which would
 // refuse it with the text SKIP.
 func TestSkipOfMailboxes(t *testing.T) {

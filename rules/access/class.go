@@ -204,3 +204,10 @@ func OwnDomain(hostname string) (*Class, error) {
 	c := &Class{}
 	return c, c.Add(RelayDomains, "relay.relay_entire_domain", domain)
 }
+
+func (c *Class) belowNames() map[string]place {
+	if c == nil {
+		return nil
+	}
+	return c.below
+}

@@ -134,6 +134,18 @@ func (e *Engine) Warnings() []string {
 	if e.LooseRelayCheck {
 		all = append(all, "relay.loose_relay_check does nothing: user%other@ours is never taken for other; remove it")
 	}
+	for name, at := range e.Relay.belowNames() {
+		if wide(name) {
+			all = append(all, fmt.Sprintf("%s:%d: %s relays for every name below it; write the domains that are meant", at.file, at.line, name))
+		}
+	}
+	for _, t := range []Tag{Connect, To, Untagged} {
+		for key, s := range e.Table.slots[t] {
+			if wide(key) && e.Table.values[s.value].Says == RELAY {
+				all = append(all, fmt.Sprintf("%s:%d: %s%s RELAY is for every name below it; write the domains that are meant", e.Table.path, s.line, t, key))
+			}
+		}
+	}
 	for key, s := range e.Table.slots[To] {
 		_, domain, isMailbox := strings.Cut(key, "@")
 		v := &e.Table.values[s.value]
@@ -143,4 +155,9 @@ func (e *Engine) Warnings() []string {
 	}
 	slices.Sort(all)
 	return all[:min(len(all), maxProblems)]
+}
+
+// wide reports whether a key is a top-level domain, or all of IPv6.
+func wide(key string) bool {
+	return strings.Trim(key, "0123456789") != "" && !strings.ContainsAny(key, ".@[:")
 }
