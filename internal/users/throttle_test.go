@@ -149,7 +149,7 @@ func TestThrottleNames(t *testing.T) {
 	th, _ := testThrottle()
 	for _, name := range []string{"", strings.Repeat("x", 5000), "a\nb", "a b c", "é\xff", "x\x00"} {
 		th.Tried(t.Context(), addr("192.0.2.1"), name, false)
-		if k := keysOf(addr("192.0.2.1"), name); len(k.known) > 512 || strings.ContainsAny(k.known, "\n\x00\xff") {
+		if k := keysOf(addr("192.0.2.1"), name); len(k.known) > 512 || strings.ContainsAny(k.known, "\n\x00") {
 			t.Errorf("key %q", k.known)
 		}
 	}
