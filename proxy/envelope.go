@@ -43,6 +43,9 @@ func (s *session) mail(ctx context.Context, arg string) {
 		s.reply(r)
 		return
 	}
+	if s.facts.Window { // it may have ended since
+		s.facts.Window = s.windowOpen(ctx)
+	}
 	s.begin(sender)
 	v, _ := s.ask(ctx, &s.tx.Transaction, mail.StageMail, s.handler.Mail)
 	if v.Action >= mail.TempFail {

@@ -57,6 +57,9 @@ func (s *session) logDecision(ctx context.Context, tx *transaction, d decision) 
 		slog.String("reply", d.reply.String()),
 		slog.Duration("took", time.Since(tx.Start)),
 	}
+	if s.facts.Proxied.IsValid() {
+		attrs = append(attrs, slog.String("proxied", s.facts.Proxied.String()))
+	}
 	if s.facts.TLS != nil {
 		attrs = append(attrs, slog.String("tls", s.facts.TLS.Version))
 	}

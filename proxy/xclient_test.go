@@ -241,6 +241,31 @@ func TestWindowAtConnect(t *testing.T) {
 	}
 }
 
+// A window that ended is no window for the next message of a long session.
+func TestWindowEndsInASession(t *testing.T) {
+	w := windowsOf("127.0.0.1")
+	g := newGate(t, nil)
+	g.srv.deps.Windows = w
+	var seen []bool
+	g.handler.rcpt = func(tx *mail.Transaction, _ mail.Path) mail.Verdict {
+		seen = append(seen, tx.Session.Window)
+		return mail.Verdict{}
+	}
+	g.run()
+	c := g.hello()
+	for range 2 {
+		c.do("MAIL FROM:<s@a.example>", "250")
+		c.do("RCPT TO:<u@out.example>", "250")
+		c.do("RSET", "250")
+		w.mu.Lock()
+		w.open = nil
+		w.mu.Unlock()
+	}
+	if len(seen) != 2 || !seen[0] || seen[1] {
+		t.Errorf("windows of the two messages: %v", seen)
+	}
+}
+
 // A store that does not answer keeps nobody waiting for long.
 func TestWindowOfASlowStore(t *testing.T) {
 	g := newGate(t, nil)
