@@ -29,7 +29,7 @@ func (h *handler) Unknown(ctx context.Context, tx *mail.Transaction, command str
 
 func (h *handler) Rcpt(ctx context.Context, tx *mail.Transaction, rcpt mail.Path) mail.Verdict {
 	v := h.Handler.Rcpt(ctx, tx, rcpt)
-	if v.Action >= mail.TempFail || !h.c.looks(tx.Session) || rcpt.IsPostmaster() { // RFC 5321 4.5.1
+	if v.Action >= mail.TempFail && !greylisted(tx, v, rcpt) || !h.c.looks(tx.Session) || rcpt.IsPostmaster() { // RFC 5321 4.5.1
 		return v
 	}
 	list := h.c.sources(rcpt.ASCIIDomain())
@@ -85,4 +85,12 @@ func away(why string) mail.Verdict {
 	return mail.Verdict{
 		Action: mail.TempFail, Reply: mail.Reply{Code: 421, Detail: "7.0", Text: "Too many unknown recipients, come back later"}, Close: true, Reason: why,
 	}
+}
+
+// greylisted reports whether it is greylisting alone that puts a recipient off:
+// one that there is not need not be tried twice, and a guess is one at once.
+func greylisted(tx *mail.Transaction, v mail.Verdict, rcpt mail.Path) bool {
+	return v.Action == mail.TempFail && v.Reply.Code == 450 && slices.ContainsFunc(tx.Findings, func(f mail.Finding) bool {
+		return f.Name == mail.FindingGreylisted && f.Rcpt == rcpt.Address
+	})
 }
