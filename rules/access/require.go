@@ -20,7 +20,7 @@ type Requirement struct {
 
 // NameRule is something that a certificate must say.
 type NameRule struct {
-	Of   string // "CN", "CS" (subject), "CI" (issuer)
+	Of   string // "CN" or "CS", the subject
 	Want string // "": the name of the client, for CN
 }
 
@@ -31,7 +31,6 @@ type TLSState struct {
 	Bits     int
 	CN       string // of the client's certificate
 	Subject  string
-	Issuer   string
 }
 
 func parseRequirement(s string) (*Requirement, error) {
@@ -81,12 +80,14 @@ func parseNameRule(s string) (NameRule, error) {
 	of, want, _ := strings.Cut(s, ":")
 	of = strings.ToUpper(of)
 	switch {
-	case of == "CN", (of == "CS" || of == "CI") && want != "":
+	case of == "CI", of == "CITAG":
+		return NameRule{}, errors.New("the issuer is not asked for here; name the issuers that are believed in the listener")
+	case of == "CS" && strings.HasPrefix(want, "/"):
+		return NameRule{}, fmt.Errorf("%q is no subject as we know it; write it as the log has it, like CN=mx.example.com,O=Example", want)
+	case of == "CN", of == "CS" && want != "":
 		return NameRule{of, unescape(want)}, nil
-	case of == "CITAG":
-		return NameRule{}, errors.New("CITag: has no effect here; write CI: and the issuer")
 	}
-	return NameRule{}, fmt.Errorf("%q asks for nothing that is known; write CN, CN:name, CS:subject or CI:issuer", s)
+	return NameRule{}, fmt.Errorf("%q asks for nothing that is known; write CN, CN:name or CS:subject", s)
 }
 
 // unescape undoes +HH, as which a name's special characters are written.
@@ -118,15 +119,10 @@ func (r *Requirement) Check(c Client, s TLSState) mail.Reply {
 	}
 	for _, n := range r.Names {
 		have, want, what := s.CN, n.Want, "CN"
-		switch n.Of {
-		case "CS":
+		if n.Of == "CS" {
 			have, what = s.Subject, "Cert Subject"
-		case "CI":
-			have, what = s.Issuer, "Cert Issuer"
-		default:
-			if want == "" {
-				want = c.Name
-			}
+		} else if want == "" {
+			want = c.Name
 		}
 		if !s.Verified || want == "" || !strings.EqualFold(have, want) {
 			return r.refuse(fmt.Sprintf("%s %s does not match %s", what, have, want))

@@ -94,7 +94,8 @@ func TestParseLine(t *testing.T) {
 		{name: "TLS in other words", line: "TLS_Clt:x REJECT", err: "TLS_Clt: takes"},
 		{name: "TLS without bits", line: "TLS_Clt:x ENCR", err: "TLS_Clt: takes"},
 		{name: "TLS with too much", line: "TLS_Clt:x VERIFY+", err: "TLS_Clt: takes"},
-		{name: "TLS with a table", line: "TLS_Clt:x VERIFY+CN++CITag:MyCA", err: "CITag: has no effect here"},
+		{name: "TLS with a table", line: "TLS_Clt:x VERIFY+CN++CITag:MyCA", err: "the issuer is not asked for here"},
+		{name: "TLS with sendmail's subject", line: "TLS_Clt:x VERIFY+CS:/CN=x", err: "write it as the log has it"},
 		{name: "TLS of an unknown name", line: "TLS_Clt:x VERIFY+XX:y", err: "asks for nothing that is known"},
 		{name: "tag of the other side", line: "TLS_Srv:x VERIFY", err: "has no effect here; remove the line: write the TLS policy of the next hop"},
 		{name: "certificates", line: "CERTISSUER:/CN=x RELAY", err: "has no effect here"},
@@ -233,7 +234,7 @@ func FuzzAccess(f *testing.F) {
 		"", "#\n", "x", " x y", "a b\na c\n", "To: x RELAY", "IPv6:::: OK", "Connect:IPv6:a:b OK", "[ x", "[] x", "[ipv6:] x", "@ x", "+*@ x",
 		"From:a@b@c x", "x ERROR:4.:450 ", "x ERROR:5.1.1:", "x \"\"", "x ERROR:\"", "x 5", "x 55", "x 550", "x 550 ", "x 999 a", "x\ty\r\n\x00", "\ufeffx y", "From:\u0130@x.example y",
 		"Spam:abuse@ FRIEND\nSpam:h@x.example HATER", "GreetPause:10 300000", "ClientRate: 10\nClientRate:10.5 0", "ClientConn:IPv6:1 1",
-		"TLS_Clt: TEMP+ENCR:112", "TLS_Clt:x PERM+VERIFY:256+CN:a+20b++CS:x++CI:y", "TLS_Clt:x VERIFY+", "TLS_Clt:x VERIFY:+CN", "Connect:.x.example OK",
+		"TLS_Clt: TEMP+ENCR:112", "TLS_Clt:x PERM+VERIFY:256+CN:a+20b++CS:x", "TLS_Clt:x VERIFY+", "TLS_Clt:x VERIFY:+CN", "Connect:.x.example OK",
 		"Connect:IPv6 REJECT", "x SKIP", "From:+a@x y", "From:++a@ y",
 	} {
 		f.Add(s)

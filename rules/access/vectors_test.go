@@ -397,11 +397,11 @@ GreetPause:10.1.2	2000
 func TestRequirement(t *testing.T) {
 	e := engine(t, `TLS_Clt:verify.example	VERIFY
 TLS_Clt:strong.example	PERM+ENCR:128
-TLS_Clt:named.example	PERM+VERIFY:112+CN++CI:/CN=My+20CA
+TLS_Clt:named.example	PERM+VERIFY:112+CN++CS:CN=named.example,O=My+20Firm
 TLS_Clt:192.0.2	TEMP+VERIFY:256
 TLS_Clt:	ENCR:1
 `, nil)
-	const issuer = "/CN=My CA"
+	const subject = "CN=named.example,O=My Firm"
 	tests := []struct {
 		name, client, addr string
 		state              TLSState
@@ -413,9 +413,9 @@ TLS_Clt:	ENCR:1
 		{"weak", "strong.example", "198.18.0.1", TLSState{On: true, Bits: 112}, "554 5.7.0 encryption too weak 112 less than 128"},
 		{"strong", "strong.example", "198.18.0.1", TLSState{On: true, Bits: 128}, "0"},
 		{"strong, but in clear", "strong.example", "198.18.0.1", TLSState{Bits: 128}, "554 5.7.0 encryption too weak 128 less than 128"},
-		{"its own name", "named.example", "198.18.0.1", TLSState{On: true, Verified: true, Bits: 256, CN: "named.example", Issuer: issuer}, "0"},
-		{"another name", "named.example", "198.18.0.1", TLSState{On: true, Verified: true, Bits: 256, CN: "x", Issuer: issuer}, "554 5.7.0 CN x does not match named.example"},
-		{"another issuer", "named.example", "198.18.0.1", TLSState{On: true, Verified: true, Bits: 256, CN: "named.example"}, "554 5.7.0 Cert Issuer does not match /CN=My CA"},
+		{"its own name", "named.example", "198.18.0.1", TLSState{On: true, Verified: true, Bits: 256, CN: "named.example", Subject: subject}, "0"},
+		{"another name", "named.example", "198.18.0.1", TLSState{On: true, Verified: true, Bits: 256, CN: "x", Subject: subject}, "554 5.7.0 CN x does not match named.example"},
+		{"another subject", "named.example", "198.18.0.1", TLSState{On: true, Verified: true, Bits: 256, CN: "named.example"}, "554 5.7.0 Cert Subject does not match CN=named.example,O=My Firm"},
 		{"by address", "x.example", "192.0.2.7", TLSState{On: true, Verified: true, Bits: 128}, "454 4.7.0 encryption too weak 128 less than 256"},
 		{"all others", "x.example", "198.18.0.1", TLSState{}, "454 4.7.0 encryption too weak 0 less than 1"},
 	}
