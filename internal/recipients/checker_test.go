@@ -239,7 +239,7 @@ func TestRefusedConfigurations(t *testing.T) {
 		want string
 	}{
 		{"unknown source", map[string][]string{"example.com": {"files:/x"}}, nil, `recipients."example.com": "files:/x" is no source`},
-		{"relative path", map[string][]string{"example.com": {"file:x"}}, nil, "is no absolute path"},
+		{"no path", map[string][]string{"example.com": {"file:"}}, nil, "is no source"},
 		{"no such file", map[string][]string{"example.com": {"aliases:/does/not/exist"}}, nil, "no such file"},
 		{"no source", map[string][]string{"example.com": {}}, nil, "names no source"},
 		{"no domain", map[string][]string{"exa mple": {"any"}}, nil, "is no domain"},
@@ -251,7 +251,7 @@ func TestRefusedConfigurations(t *testing.T) {
 		{"no address in the filter", nil, map[string]LDAP{"a": with(func(l *LDAP) { l.Filter = "(mail=*)" })}, "ldap.a.filter"},
 		{"broken filter", nil, map[string]LDAP{"a": with(func(l *LDAP) { l.Filter = "(mail=%s" })}, "ldap.a.filter"},
 		{"https", nil, map[string]LDAP{"a": with(func(l *LDAP) { l.Servers = []string{"https://x"} })}, "is not like ldaps://host"},
-		{"half a login", nil, map[string]LDAP{"a": with(func(l *LDAP) { l.BindDN = "cn=x" })}, "belong together"},
+		{"half a login", nil, map[string]LDAP{"a": with(func(l *LDAP) { l.BindDN = "cn=x" })}, "ldap.a.bind_dn: goes with"},
 		{"no base", nil, map[string]LDAP{"a": with(func(l *LDAP) { l.Base = "" })}, "ldap.a.base"},
 	}
 	for _, tt := range tests {

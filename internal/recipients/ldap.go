@@ -93,7 +93,7 @@ func (l LDAP) Validate() error {
 		errs = append(errs, fmt.Errorf(`base: %q is no name; write one like "dc=example,dc=com"`, l.Base))
 	}
 	if (l.BindDN == "") != (l.BindPasswordFile == "") {
-		errs = append(errs, errors.New("bind_dn and bind_password_file belong together; write both, or none for an anonymous bind"))
+		errs = append(errs, errors.New("bind_dn: goes with bind_password_file; write both, or none for an anonymous bind"))
 	}
 	if l.MaxConcurrent < 1 || l.MaxConcurrent > 100 {
 		errs = append(errs, fmt.Errorf("max_concurrent: %d is not between 1 and 100", l.MaxConcurrent))

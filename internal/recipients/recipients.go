@@ -118,10 +118,8 @@ func (c *Checker) source(s string) (named, error) {
 		n.onError, n.cached = c.cfg.Callout.OnError, newCache(c.cfg.CacheSize, c.deps.Now)
 	case s == "ldap" || kind == "ldap" && rest != "":
 		return c.directory(rest)
-	case (kind == "file" || kind == "virtusertable" || kind == "aliases") && strings.HasPrefix(rest, "/"):
+	case (kind == "file" || kind == "virtusertable" || kind == "aliases") && rest != "":
 		n.source, err = c.file(kind, rest)
-	case kind == "file" || kind == "virtusertable" || kind == "aliases":
-		err = fmt.Errorf("%q is no absolute path", rest)
 	default:
 		err = fmt.Errorf("%q is no source; write file:/path, virtusertable:/path, aliases:/path, ldap:NAME, callout or any", s)
 	}
