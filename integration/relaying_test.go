@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -34,6 +35,7 @@ const (
 	ours      = "127.0.0.9"  // in relay.networks
 	reader    = "127.0.0.55" // has just read its mail
 	cloud     = "127.0.0.44" // of a provider
+	blocked   = "127.0.0.99" // in the access map
 	balancer  = "127.0.0.33" // sends the PROXY protocol
 	forwarder = "127.0.0.34" // sends XCLIENT
 
@@ -66,6 +68,11 @@ func openDoors(t *testing.T) *doors {
 	c.Set("dns", "servers", `["`+zone.Addr+`"]`)
 	c.Set("dns", "timeout", `"1s"`)
 	c.Set(`route."."`, "to", `["smtp://`+abroad.Addr+`"]`)
+	access := filepath.Join(d.Dir, "access")
+	if err := os.WriteFile(access, []byte("Connect:"+blocked+" REJECT\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.Set("relay", "access", `"`+access+`"`)
 	c.Set("relay", "names", `[".names.test"]`)
 	c.Set("relay.tenant.cloud", "networks", `["`+cloud+`"]`)
 	c.Set("relay.tenant.cloud", "header", `"X-Tenant-Id"`)
@@ -423,6 +430,15 @@ func TestRelayWindows(t *testing.T) {
 	}
 	if got := may("127.0.0.57"); got != 550 {
 		t.Errorf("after bad calls: %d", got)
+	}
+	d.open(t, blocked)
+	c, err := testkit.DialFrom(blocked, d.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if r, err := c.Read(); err != nil || r.Code != 554 {
+		t.Errorf("a client with a window and a REJECT: %v, %v; want 554", r, err)
 	}
 	if got := d.visit(t, "submission", "127.0.0.56", "", false).offer("<u@out.test>", ""); got != 530 {
 		t.Errorf("at the submission: %d", got)
