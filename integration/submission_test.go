@@ -290,7 +290,7 @@ func TestUsersReload(t *testing.T) {
 	check("bob", "builder", 535)
 }
 
-// Sixty addresses guess at one password, and one address at many users. Both are
+// Forty addresses guess at one password, and one address at many users. Both are
 // slowed down, and those who know their passwords send mail meanwhile.
 func TestBruteForce(t *testing.T) {
 	o := newOffice(t, testkit.Up(t, testkit.NewSink()))
@@ -317,7 +317,7 @@ func TestBruteForce(t *testing.T) {
 	began := time.Now()
 	var botnet sync.WaitGroup
 	places := make(chan struct{}, 8) // what it has at a time
-	for i := range 60 {
+	for i := range 40 {
 		botnet.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()
@@ -325,7 +325,7 @@ func TestBruteForce(t *testing.T) {
 		})
 	}
 	slowest := time.Duration(0)
-	for range 20 {
+	for range 10 {
 		start := time.Now()
 		if code, err := o.try(home, "alice@example.com", "wonder land"); code != 235 {
 			t.Errorf("alice herself: %d, %v", code, err)
@@ -336,7 +336,7 @@ func TestBruteForce(t *testing.T) {
 		slowest = max(slowest, time.Since(start)/2)
 	}
 	botnet.Wait()
-	t.Logf("120 guesses at one user from 60 addresses in %v: %d heard, %d refused unheard; slowest login meanwhile %v", time.Since(began), heard.Load(), refused.Load(), slowest)
+	t.Logf("80 guesses at one user from 40 addresses in %v: %d heard, %d refused unheard; slowest login meanwhile %v", time.Since(began), heard.Load(), refused.Load(), slowest)
 	if n := heard.Load(); n < 10 || n > 20+8 { // those at the same time don't know of each other
 		t.Errorf("%d guesses were heard, want some 20", n)
 	}
