@@ -91,6 +91,7 @@ func needRestart(old, fresh *config.Config) []string {
 	changed("hostname", old.Hostname != fresh.Hostname) // notifications keep the old one
 	changed("spool", old.Spool != fresh.Spool)
 	changed("spool_min_free", old.SpoolMinFree != fresh.SpoolMinFree)
+	changed("state", !reflect.DeepEqual(old.Store, fresh.Store))
 	changed("routing.mta_sts_cache", old.Forward.Routing.STSCache != fresh.Forward.Routing.STSCache)
 	changed("control", old.Control != fresh.Control)
 	changed("console.address", old.Console != fresh.Console)

@@ -30,6 +30,7 @@ func TestNeedRestart(t *testing.T) {
 			c.Hostname = "other.example.com"
 		}, []string{"hostname"}},
 		{"paths", func(c *config.Config) { c.Spool, c.Control, c.Console.Address = "/t", "/d", "y:3" }, []string{"spool", "control", "console.address"}},
+		{"the store", func(c *config.Config) { c.Store.Path = "/t" }, []string{"state"}},
 		{"log", func(c *config.Config) { c.Log.Format = maillog.JSON }, []string{"log.format"}},
 		{"a listener moved", func(c *config.Config) { c.Listeners[0].Address, c.Listeners[0].Role = "x:9", proxy.Relay }, []string{"listener.a.address", "listener.a.role"}},
 		{"a listener gone", func(c *config.Config) { c.Listeners = c.Listeners[:1] }, []string{"listener.b"}},
