@@ -166,3 +166,17 @@ func testLeavesNothing(t *testing.T, server *testkit.Redis) {
 		return err == nil && len(keys) == 0
 	})
 }
+
+func BenchmarkRedis(b *testing.B) {
+	server := testkit.Up(b, testkit.NewRedis(testkit.Dir(b)))
+	cfg, err := Parse("redis://" + server.Addr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	f, err := Open(cfg, Options{Timeout: time.Minute})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	benchStore(b, f)
+}
