@@ -97,6 +97,7 @@ func (q *Queue) settle(ctx context.Context, it *item, w wish, why string) (wait 
 		q.log.Info("held", "id", it.id, "reason", why)
 		return 0, true
 	}
+	q.tellEarly(ctx, it)
 	q.warn(ctx, it)
 	q.shift(m, w, t, age)
 	wait = q.retryAfter(m, t, age)

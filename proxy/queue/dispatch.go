@@ -176,5 +176,7 @@ func (q *Queue) forgetLocked(it *item) {
 	if q.items[it.id] == it {
 		delete(q.items, it.id)
 	}
-	delete(q.reported, it.id)
+	for _, suffix := range [...]string{"", delaySuffix, earlySuffix} {
+		delete(q.reported, it.id+suffix)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"gatepost/internal/mail"
@@ -13,7 +14,10 @@ import (
 
 // notice is what a notification tells of: recipients of the message by their
 // place.
-type notice struct{ failed, relayed, delayed []int }
+type notice struct {
+	failed, relayed, delayed []int
+	early                    bool // others are still tried
+}
 
 func (n notice) empty() bool { return len(n.failed)+len(n.relayed)+len(n.delayed) == 0 }
 
@@ -37,17 +41,26 @@ func (n notice) kind() string {
 // group ties a notification to what it is about, so that after a crash it isn't
 // made again. A warning doesn't stand for the last word.
 func (n notice) group(m *spool.Message) string {
-	if n.kind() == kindDelay {
-		return m.ID + "-delay"
+	switch {
+	case n.kind() == kindDelay:
+		return m.ID + delaySuffix
+	case n.early:
+		return m.ID + earlySuffix
 	}
 	return m.ID
 }
+
+const (
+	delaySuffix = "-delay"
+	earlySuffix = "-early"
+)
 
 // notify tells the sender of a finished message what has to be told, durably,
 // before the message is removed. it.work is held.
 //
 // There is one such notification for a message, ever: with all recipients that
-// failed, and those that were delivered where the sender asked to hear of it.
+// failed and that the sender has not heard of yet, and those that were delivered
+// where he asked to hear of it.
 // Its Group is the message's ID; so after a crash between its commit and the
 // removal of the message, which follows in the log, it isn't made again.
 func (q *Queue) notify(ctx context.Context, it *item) error {
@@ -59,6 +72,30 @@ func (q *Queue) notify(ctx context.Context, it *item) error {
 		return err
 	}
 	return q.tell(ctx, it.msg, n)
+}
+
+// tellEarly tells the sender of recipients that failed while others are still
+// tried: it may take days until the last of them is settled, and a mistyped
+// address can be put right now. It is done once for a message; of those who fail
+// later, notify tells. it.work is held; what it notes is saved with the attempt.
+func (q *Queue) tellEarly(ctx context.Context, it *item) {
+	m := it.msg
+	if slices.ContainsFunc(m.Recipients, func(r spool.Recipient) bool { return r.Told }) {
+		return
+	}
+	n := notice{failed: toReport(m).failed, early: true}
+	if _, silent := q.silence(m); silent != "" || len(n.failed) == 0 {
+		return // notify says so in the end
+	}
+	if !q.wasReported(n.group(m)) {
+		if err := q.tell(ctx, m, n); err != nil {
+			q.log.Error("notification not recorded", "id", m.ID, "error", err)
+			return
+		}
+	}
+	for _, i := range n.failed {
+		m.Recipients[i].Told = true
+	}
 }
 
 // warn tells the sender, once, that a message is late and still tried. it.work
@@ -124,7 +161,7 @@ func toReport(m *spool.Message) (n notice) {
 	for i, r := range m.Recipients {
 		asked := notifyArg(m.Envelope.Recipients[i])
 		switch {
-		case r.Status == mail.Failed && (asked.failure || !asked.given):
+		case r.Status == mail.Failed && !r.Told && (asked.failure || !asked.given):
 			n.failed = append(n.failed, i)
 		case r.Status == mail.Delivered && r.Relayed && asked.success:
 			n.relayed = append(n.relayed, i)

@@ -246,7 +246,12 @@ func TestMoveOutOfLine(t *testing.T) {
 		synctest.Wait()
 		r.queue.mu.Lock()
 		d := r.queue.dests["example.com"]
-		n := d.line[slowLine].len()
+		n := 0
+		for l := &d.line[slowLine]; l.len() > 0; {
+			if l.pop().phase != finished { // the others are dropped by whoever meets them
+				n++
+			}
+		}
 		r.queue.mu.Unlock()
 		if n != 1 {
 			t.Errorf("%d messages in the slow line", n)

@@ -24,6 +24,9 @@ func (r *report) text() string {
 	if len(r.failed) > 0 {
 		para(&b, "", "Your mail could not be delivered to the recipients below. Nobody will try again.")
 		r.list(&b, r.failed, r.explain)
+		if r.early {
+			para(&b, "", "For the other recipients we go on trying.")
+		}
 		r.advise(&b)
 	}
 	if len(r.delayed) > 0 {

@@ -140,3 +140,42 @@ func TestRefusedJournalCopyIsHeld(t *testing.T) {
 		})
 	}
 }
+
+// Of several failures the first ones are told at once, the rest with the last
+// word; a restart between the two repeats neither.
+func TestEarlyFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.set("gone.example", refuse)
+		r.next.set("slow.example", deferAll)
+		r.start(nil)
+		r.send("alice@sender.example", "a@gone.example", "b@slow.example", "c@slow.example", "d@example.com")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if b := r.bounces(); len(b) != 1 || b[0].statuses() != "a@gone.example=failed" {
+			t.Fatalf("at first: %+v", b)
+		}
+		if text := r.next.attempts("sender.example")[0].content; !strings.Contains(text, "For the other recipients we go on trying.") {
+			t.Errorf("text:\n%s", text)
+		}
+		r.restart()
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		r.next.set("slow.example", each(func(rcpt string) answer {
+			if rcpt == "b@slow.example" {
+				return refuse
+			}
+			return deferAll
+		}))
+		time.Sleep(6 * 24 * time.Hour)
+		synctest.Wait()
+		r.wantEmpty()
+		var got []string
+		for _, b := range r.bounces() {
+			got = append(got, b.statuses())
+		}
+		if want := "a@gone.example=failed / b@slow.example=failed c@slow.example=failed"; strings.Join(got, " / ") != want {
+			t.Errorf("notifications\n%s, want\n%s", strings.Join(got, " / "), want)
+		}
+	})
+}

@@ -206,8 +206,15 @@ func decodeProgress(version uint8, meta []byte) (id string, p Progress, err erro
 	return id, p, nil
 }
 
+// failedAndTold is the number on disk of a failure that the sender has heard of.
+const failedAndTold = int(mail.Failed) + 1
+
 func (e *encoder) recipient(r *Recipient) {
-	e.uint(uint64(r.Status))
+	status := int(r.Status)
+	if r.Told {
+		status = failedAndTold
+	}
+	e.uint(uint64(status))
 	e.uint(uint64(r.Reply.Code))
 	e.str(r.Reply.Detail)
 	e.str(r.Reply.Text)
@@ -218,8 +225,10 @@ func (e *encoder) recipient(r *Recipient) {
 }
 
 func (d *decoder) recipient() Recipient {
+	status := d.small(failedAndTold)
 	return Recipient{
-		Status:   mail.Status(d.small(int(mail.Failed))),
+		Status:   mail.Status(min(status, int(mail.Failed))),
+		Told:     status == failedAndTold,
 		Reply:    mail.Reply{Code: d.small(math.MaxInt32), Detail: d.str(), Text: d.str()},
 		Remote:   d.str(),
 		Attempts: d.small(math.MaxInt32),

@@ -90,6 +90,7 @@ type Recipient struct {
 	Attempts int
 	Last     time.Time // of the last attempt
 	Relayed  bool      // Delivered to a next hop that sends no notifications (RFC 3461): they are ours
+	Told     bool      // Failed, and the sender has heard of it while others were still tried
 }
 
 // Progress is what changes in the life of a message.
@@ -170,7 +171,7 @@ func checkProgress(id string, p *Progress, recipients int) error {
 		return fmt.Errorf("spool: %s: progress of %d recipients, has %d", id, len(p.Recipients), recipients)
 	}
 	for _, r := range p.Recipients {
-		if r.Status < mail.Deferred || r.Status > mail.Failed {
+		if r.Status < mail.Deferred || r.Status > mail.Failed || r.Told && r.Status != mail.Failed {
 			return fmt.Errorf("spool: %s: bad status %d", id, int(r.Status))
 		}
 		if r.Attempts < 0 || r.Attempts > math.MaxInt32 || r.Reply.Code < 0 || r.Reply.Code > math.MaxInt32 {
