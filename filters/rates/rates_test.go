@@ -272,7 +272,7 @@ var errAway = fmt.Errorf("%w: connection refused", state.ErrAway)
 func (away) Take(context.Context, string, state.Rate, int) (time.Duration, error) { return 0, errAway }
 
 func TestAway(t *testing.T) {
-	f, err := New(Config{Client: Limits{Connections: rate(1, time.Hour)}, Timeout: time.Second}, away{}, nil)
+	f, err := New(Config{Client: Limits{Connections: rate(1, time.Hour)}, Timeout: time.Second, OnError: filters.Continue}, away{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
