@@ -262,16 +262,11 @@ func (l *LDAP) with(ctx context.Context, do func(*ldap.Conn) error) error {
 			return nil
 		}
 		errs = append(errs, fmt.Errorf("users: %s: %w", s.address, err))
-		if !ldap.IsErrorWithCode(err, ldap.ErrorNetwork) && !isNetwork(err) {
-			break // it answered: another one would say the same
+		if ldap.IsErrorWithCode(err, ldap.LDAPResultInvalidCredentials) {
+			break // of bind_dn: another server would count one more failure
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func isNetwork(err error) bool {
-	var n net.Error
-	return errors.As(err, &n) || errors.Is(err, net.ErrClosed)
 }
 
 // dial connects within ctx's time, which is also what all that follows has.

@@ -31,6 +31,7 @@ var logins = []struct {
 	{"the end of a filter", "alice)(uid=*", "wonder land", false},
 	{"a DN", "alice,ou=people", "wonder land", false},
 	{"another DN", "bob+uid=alice", "wonder land", false},
+	{"a blank behind it", "alice ", "wonder land", false},
 	{"NUL", "alice\x00", "wonder land", false},
 	{"NUL in the password", "alice", "wonder land\x00x", false},
 	{"line ends", "alice\nAUTH", "wonder land", false},

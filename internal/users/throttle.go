@@ -9,8 +9,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/text/unicode/norm"
 
 	"gatepost/internal/mail"
 	"gatepost/internal/state"
@@ -87,11 +90,11 @@ func NewThrottle(cfg ThrottleConfig, shared Memory, log *slog.Logger) *Throttle 
 func (t *Throttle) Update(cfg ThrottleConfig) { t.cfg.Store(&cfg) }
 
 // keys of what is remembered. A user's name comes from a stranger: a long one is
-// told by its hash.
+// told by its hash, and spellings that a directory takes for the same are one.
 type throttleKeys struct{ client, user, known string }
 
 func keysOf(client netip.Addr, user string) throttleKeys {
-	name := mail.CleanText(fold(user))
+	name := mail.CleanText(strings.Join(strings.Fields(fold(norm.NFKC.String(user))), ""))
 	if len(name) > maxUser {
 		sum := sha256.Sum256([]byte(name))
 		name = "#" + hex.EncodeToString(sum[:])

@@ -153,6 +153,11 @@ func TestThrottleNames(t *testing.T) {
 			t.Errorf("key %q", k.known)
 		}
 	}
+	for _, same := range []string{"ALICE", " alice ", "al ice", "ａlice"} {
+		if keysOf(addr("192.0.2.1"), same) != keysOf(addr("192.0.2.1"), "alice") {
+			t.Errorf("%q is tried beside alice", same)
+		}
+	}
 	if k := keysOf(addr("192.0.2.1"), strings.Repeat("x", 5000)); k == keysOf(addr("192.0.2.1"), strings.Repeat("x", 5001)) {
 		t.Error("two long names are one")
 	}

@@ -9,6 +9,7 @@ package users
 import (
 	"context"
 	"errors"
+	"strings"
 )
 
 // Login is what a client has given.
@@ -53,6 +54,9 @@ const (
 func plausible(l Login) bool {
 	if l.User == "" || l.Password == "" || len(l.User) > maxUser || len(l.Password) > maxPassword {
 		return false
+	}
+	if strings.TrimSpace(l.User) != l.User {
+		return false // to a directory it would be the name without
 	}
 	for _, s := range []string{l.User, l.Password} {
 		for i := 0; i < len(s); i++ {
