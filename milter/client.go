@@ -40,9 +40,9 @@ type ClientConfig struct {
 	// Turn returns the place that the work of ctx has among others which share a
 	// goroutine; nil, as the func itself may be, where there are none.
 	Turn         func(ctx context.Context) Turn
-	Waits        Waits // shared by the clients of a milter that answers at once, mostly
-	MaxEdits     int   // changes to one message
-	MaxEditBytes int   // of all of them; a new body is most of it
+	Waits        *Waits // shared by the clients of a milter that answers at once, mostly
+	MaxEdits     int    // changes to one message
+	MaxEditBytes int    // of all of them; a new body is most of it
 }
 
 // Turn is a place among others that share a goroutine. Pause lets them go on
@@ -52,6 +52,10 @@ type Turn interface {
 	Pause()
 	Leave()
 }
+
+// fits is what a socket takes although the child doesn't read now: it has read
+// all before.
+const fits = 16 << 10
 
 // held is how long others are held up by a child before Leave.
 const held = 2 * time.Millisecond
@@ -394,7 +398,7 @@ func (c *Client) roundTrip(ctx context.Context) (wire.Packet, error) {
 	}
 	if t := c.turn(ctx); t != nil && c.buf.Buffered() == 0 {
 		t.Pause()
-		if !c.answersSoon() {
+		if !c.quick.wait() {
 			t.Leave()
 		}
 	}
@@ -415,7 +419,7 @@ func (c *Client) flush(ctx context.Context) error {
 		return nil
 	}
 	rest := c.out
-	if t := c.turn(ctx); t != nil {
+	if t := c.turn(ctx); t != nil && len(rest) > fits {
 		_ = c.conn.SetWriteDeadline(time.Now().Add(held))
 		n, err := c.conn.Write(rest)
 		if rest = rest[n:]; errors.Is(err, os.ErrDeadlineExceeded) {
@@ -433,15 +437,6 @@ func (c *Client) flush(ctx context.Context) error {
 		return c.fail(fmt.Errorf("send: %w", err))
 	}
 	return nil
-}
-
-func (c *Client) answersSoon() bool {
-	if ready, tried := c.quick.wait(); ready || tried {
-		return ready
-	}
-	_ = c.conn.SetReadDeadline(time.Now().Add(held))
-	_, err := c.buf.Peek(1)
-	return !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // turn is nil where nobody is held up.

@@ -3,6 +3,7 @@ package milter
 import (
 	"net"
 	"runtime/debug"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -14,12 +15,9 @@ func stack() string { return string(debug.Stack()) }
 // atOnce is how long a read waits in the kernel before its goroutine is parked.
 const atOnce = 500 * time.Microsecond
 
-// Waits bounds the reads that wait so at a time: each keeps a processor from the
-// others, until the runtime takes it away. nil: none does.
-type Waits chan struct{}
-
-// NewWaits lets one read at a time wait so.
-func NewWaits() Waits { return make(Waits, 1) }
+// Waits counts the reads of those who share it. Only one that is alone waits so:
+// it keeps a processor from the others, until the runtime takes it away.
+type Waits struct{ reads atomic.Int32 }
 
 // maxPassed is how many reads in a row are made without such a wait after waits
 // in vain.
@@ -34,19 +32,18 @@ const maxPassed = 63
 // Nagle's algorithm there each message would stand still for 40 ms.
 type quickConn struct {
 	net.Conn
-	waits Waits
+	waits *Waits // nil: no read waits so
 	raw   syscall.RawConn
 	tcp   bool
 
 	ready  bool // there is something to read
-	tried  bool // the kernel could be asked
 	passed int  // reads since the last wait
 	vain   int  // as many are to be made without one
 	poll   func(fd uintptr)
 	fds    [1]unix.PollFd
 }
 
-func newQuickConn(c net.Conn, waits Waits) *quickConn {
+func newQuickConn(c net.Conn, waits *Waits) *quickConn {
 	q := &quickConn{Conn: c, waits: waits}
 	q.poll = q.pollOnce
 	_, q.tcp = c.(*net.TCPConn)
@@ -57,6 +54,10 @@ func newQuickConn(c net.Conn, waits Waits) *quickConn {
 }
 
 func (q *quickConn) Read(b []byte) (int, error) {
+	if q.waits != nil {
+		q.waits.reads.Add(1)
+		defer q.waits.reads.Add(-1)
+	}
 	if !q.ready {
 		q.wait()
 	}
@@ -64,14 +65,14 @@ func (q *quickConn) Read(b []byte) (int, error) {
 	return q.Conn.Read(b)
 }
 
-// wait reports whether there is something to read now or in a moment; tried:
-// that this could be told.
-func (q *quickConn) wait() (ready, tried bool) {
-	q.ready, q.tried = false, false
+// wait reports whether there is something to read now or in a moment; when it is
+// not known it says no.
+func (q *quickConn) wait() (ready bool) {
+	q.ready = false
 	if q.raw != nil {
 		_ = q.raw.Control(q.poll)
 	}
-	return q.ready, q.tried
+	return q.ready
 }
 
 func (q *quickConn) pollOnce(fd uintptr) {
@@ -82,15 +83,12 @@ func (q *quickConn) pollOnce(fd uintptr) {
 		q.passed++
 		return
 	}
-	select {
-	case q.waits <- struct{}{}:
-		defer func() { <-q.waits }()
-	default:
+	if q.waits == nil || q.waits.reads.Load() > 1 {
 		return
 	}
 	q.fds[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
-	n, err := unix.Ppoll(q.fds[:], &unix.Timespec{Nsec: int64(atOnce)}, nil)
-	q.ready, q.tried, q.passed = n > 0, err == nil, 0
+	n, _ := unix.Ppoll(q.fds[:], &unix.Timespec{Nsec: int64(atOnce)}, nil)
+	q.ready, q.passed = n > 0, 0
 	if q.vain = min(2*q.vain+1, maxPassed); q.ready {
 		q.vain = 0
 	}

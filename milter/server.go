@@ -64,7 +64,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if cfg.Quarantine == QuarantineHold && deps.Hold == nil {
 		return nil, errors.New("quarantine: nobody here can hold a message")
 	}
-	return &Server{cfg: cfg, deps: deps, waits: NewWaits()}, nil
+	return &Server{cfg: cfg, deps: deps}, nil
 }
 
 // sparesBody reports whether nobody here looks at a body now. Our hold keeps it.

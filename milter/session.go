@@ -35,7 +35,7 @@ type session struct {
 }
 
 func newSession(s *Server, c net.Conn) *session {
-	ses := &session{srv: s, conn: c, buf: bufio.NewReaderSize(newQuickConn(c, s.waits), 16<<10), kept: map[string]string{}}
+	ses := &session{srv: s, conn: c, buf: bufio.NewReaderSize(newQuickConn(c, &s.waits), 16<<10), kept: map[string]string{}}
 	ses.in = wire.Reader{R: ses.buf}
 	return ses
 }

@@ -53,7 +53,7 @@ func New(cfg Config) (*Filter, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("milter: %w", err)
 	}
-	return &Filter{cfg: cfg, waits: milter.NewWaits()}, nil
+	return &Filter{cfg: cfg}, nil
 }
 
 // Step puts the filter into its place, with the limits of its configuration.
@@ -118,7 +118,7 @@ func (f *Filter) dial(ctx context.Context) (*milter.Client, error) {
 		CommandTimeout: f.cfg.Timeout,
 		Ahead:          f.cfg.Pipeline,
 		Turn:           turn,
-		Waits:          f.waits,
+		Waits:          &f.waits,
 		MaxEdits:       f.cfg.MaxEdits,
 		MaxEditBytes:   int(f.cfg.MaxEditSize),
 	}, offer)

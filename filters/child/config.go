@@ -55,7 +55,7 @@ type Config struct {
 	// Default false.
 	Reuse bool `toml:"reuse"`
 
-	// Pipeline sends the header of a message without waiting for the answer to
+	// Pipeline sends DATA and the header of a message without waiting for the answer to
 	// each field: one round trip instead of a dozen. No MTA does that with a
 	// milter that answers; one that reads its commands one by one can't tell.
 	// Default false.
