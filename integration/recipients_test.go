@@ -272,3 +272,37 @@ func TestHarvest(t *testing.T) {
 	wantTold(t, asked(t, g, "127.0.3.1", "user1@example.com"), "421 4.7.0")
 	sendFrom(t, "127.0.4.1", g.Addr, "after")
 }
+
+// A Postfix that asks us over the milter protocol hears of unknown recipients
+// where the configuration names its entry, and only there.
+func TestRecipientsForAnMTA(t *testing.T) {
+	needRoot(t)
+	sink := testkit.Up(t, testkit.NewSink())
+	for _, asks := range []bool{true, false} {
+		g := newGateway(t, binaries.plain, sink.Addr)
+		port, _, _ := strings.Cut(milterSocket(t, g, "inet"), "@")
+		list := filepath.Join(g.Dir, "recipients")
+		if err := os.WriteFile(list, []byte("alice@example.com\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		g.Config.Set("relay", "recipients", `{ "example.com" = "file:`+list+`" }`)
+		want := "250"
+		if asks {
+			g.Config.Set("recipients", "milters", `["main"]`)
+			want = "550 5.1.1 User unknown"
+		}
+		testkit.Up(t, g)
+		p := testkit.Up(t, testkit.NewMilterPostfix(testkit.Dir(t), sink.Addr, "inet:127.0.0.1:"+port))
+		d := testkit.Connect(t, p.Addr)
+		d.Do("EHLO client.example", 250)
+		d.Do("MAIL FROM:<s@elsewhere.example>", 250)
+		d.Do("RCPT TO:<alice@example.com>", 250)
+		code := 250
+		if asks {
+			code = 550
+		}
+		if r := d.Do("RCPT TO:<eve@example.com>", code); !strings.HasPrefix(r.String(), want) {
+			t.Errorf("asks %v: %s", asks, r)
+		}
+	}
+}
