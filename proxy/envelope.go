@@ -170,7 +170,11 @@ func (s *session) judgeRcpt(ctx context.Context, rcpt mail.Path) {
 		v, _ = s.askRcpt(ctx, tx, rcpt)
 	}
 	s.deps.Stats.Recipient(s.set.Name, v.Action.String())
-	if v.Action >= mail.TempFail {
+	switch {
+	case v.Action == mail.TempFail && refusalOf(v).Code != 421 && !v.Close:
+		s.putOff(tx, rcpt, refusalOf(v), v.Reason)
+		return
+	case v.Action >= mail.TempFail:
 		s.refuseStage(mail.StageRcpt, rcpt.String(), refusalOf(v), v.Reason)
 		if v.Close && !s.closing {
 			s.hangUp(closing("7.0", "closing connection"))
@@ -180,6 +184,18 @@ func (s *session) judgeRcpt(ctx context.Context, rcpt mail.Path) {
 	tx.sticky = tx.sticky.with(v)
 	tx.Envelope.Recipients = append(tx.Envelope.Recipients, rcpt)
 	s.reply(rcptOK())
+}
+
+// putOff answers a recipient that is to come again. That is no fault of the
+// client, who has as many of them as it may have recipients.
+func (s *session) putOff(tx *transaction, rcpt mail.Path, r mail.Reply, reason string) {
+	tx.later++
+	if tx.later > s.set.Limits.MaxRecipients {
+		s.refuseStage(mail.StageRcpt, rcpt.String(), r, reason)
+		return
+	}
+	s.logReject(mail.StageRcpt, rcpt.String(), r, reason)
+	s.reply(r)
 }
 
 // parseRcpt reads the argument of RCPT. The second result is the refusal.

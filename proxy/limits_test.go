@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -304,4 +305,22 @@ func TestTrusted(t *testing.T) {
 			t.Errorf("network %s: trusted = %t", tt.network, trusted)
 		}
 	}
+}
+
+// A list server whose recipients are all put off, by greylisting for one, is no
+// bad client, for as many as it may have.
+func TestPutOffIsNoFault(t *testing.T) {
+	g := start(t, func(c *Config, g *gate) {
+		c.Limits.MaxErrors, c.Limits.MaxRecipients = 2, 10
+		g.handler.rcpt = func(*mail.Transaction, mail.Path) mail.Verdict {
+			return mail.Verdict{Action: mail.TempFail, Reply: mail.Reply{Code: 450, Detail: "7.1", Text: "later"}}
+		}
+	})
+	c := g.hello()
+	c.do("MAIL FROM:<s@a.example>", "250")
+	for i := range 12 {
+		c.do(fmt.Sprintf("RCPT TO:<u%d@b.example>", i), "450 4.7.1")
+	}
+	c.do("RCPT TO:<one@b.example>", "421")
+	c.expectClosed()
 }

@@ -73,6 +73,7 @@ type transaction struct {
 	mail.Transaction
 	sticky   sticky
 	overflow int     // recipients above the limit
+	later    int     // recipients that were put off
 	in       *intake // what BDAT brought so far; nil before
 	broken   bool    // a chunk was refused: the rest is, too
 }
