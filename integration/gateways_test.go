@@ -1,0 +1,203 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"gatepost/internal/testkit"
+)
+
+// gates are three gateways with one store, and one next hop for all mail.
+type gates struct {
+	all  [3]*testkit.Gateway
+	sink *testkit.Sink
+}
+
+// openGates starts them. Who comes from 127.5.0.0/16 is not greylisted.
+func openGates(t *testing.T, binary func() (string, error), store string, change func(*testkit.Gateway)) *gates {
+	t.Helper()
+	s := &gates{sink: testkit.Up(t, testkit.NewSink())}
+	for i := range s.all {
+		g := newGateway(t, binary, s.sink.Addr)
+		c := &g.Config
+		c.Set("", "state", fmt.Sprintf("%q", store))
+		c.Set(`route."."`, "to", fmt.Sprintf(`["smtp://%s"]`, s.sink.Addr))
+		c.Set("filter.blocklist", "viruses", "3")
+		c.Set("filter.greylist", "delay", `"1s"`)
+		c.Set("filter.greylist", "networks", `["127.5.0.0/16"]`)
+		if change != nil {
+			change(g)
+		}
+		s.all[i] = g
+	}
+	var starting sync.WaitGroup
+	for _, g := range s.all {
+		starting.Go(func() {
+			if err := g.Start(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	starting.Wait()
+	for _, g := range s.all {
+		testkit.Watch(t, g)
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	return s
+}
+
+// hears sends by way of one gateway, and wants an answer that begins so.
+func (s *gates) hears(t *testing.T, gate int, l testkit.Letter, want string) {
+	t.Helper()
+	if r := testkit.Send(s.all[gate].Addr, l); !strings.HasPrefix(r.String(), want) {
+		t.Errorf("%s to %v by way of %d: %s, want %s", l.Client, l.To, gate, r, want)
+	}
+}
+
+// listed is one line of `state list --json`.
+type listed struct {
+	Key, Value string
+	Expires    time.Time
+}
+
+// entries are those of a set, as one gateway lists them.
+func (s *gates) entries(t *testing.T, gate int, set string) (list []listed) {
+	t.Helper()
+	said := command(t, s.all[gate], 0, "state", "list", set, "--json").Stdout
+	for line := range strings.Lines(said) {
+		var e listed
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("%v in %q", err, line)
+		}
+		list = append(list, e)
+	}
+	return list
+}
+
+// same wants that each gateway lists these entries, and the same of them: each
+// by its own clock.
+func (s *gates) same(t *testing.T, set string, keys ...string) {
+	t.Helper()
+	first := s.entries(t, 0, set)
+	for i := range s.all {
+		list := s.entries(t, i, set)
+		equal := slices.EqualFunc(list, first, func(a, b listed) bool {
+			return a.Key == b.Key && a.Value == b.Value && a.Expires.Sub(b.Expires).Abs() < 2*time.Second
+		})
+		if !equal || !slices.EqualFunc(list, keys, func(e listed, key string) bool { return e.Key == key }) {
+			t.Errorf("%s at %d: %v, want %v; at 0: %v", set, i, list, keys, first)
+		}
+	}
+}
+
+const (
+	putOff   = testkit.Banner + ": 421 "
+	kept     = testkit.Dot + ": 250"
+	noRelay  = "RCPT: 550 "
+	greyed   = "RCPT: 450 4.2.0 Greylisted"
+	overRate = "MAIL: 450 4.7.1"
+)
+
+// What one of three gateways finds out about a client, all know.
+func TestGatewaysShareWhatTheyKnow(t *testing.T) {
+	t.Parallel()
+	redis := testkit.Up(t, testkit.NewRedis(testkit.Dir(t)))
+	clamd := testkit.Up(t, testkit.NewClamd(testkit.Dir(t)))
+	s := openGates(t, binaries.plain, "redis://"+redis.Addr, func(g *testkit.Gateway) {
+		g.Config.Set("filter.rates.client", "messages", `"6/1h"`)
+		g.Config.Set("filter.greylist", "delay", `"2s"`)
+		g.UseClamd("unix:"+clamd.Socket, "tempfail")
+	})
+	t.Run("greylist", s.shareGreylist)
+	t.Run("rates", s.shareRates)
+	t.Run("blocklist", s.shareBlocklist)
+	t.Run("windows", s.shareWindows)
+}
+
+func (s *gates) shareGreylist(t *testing.T) {
+	l := epistle("127.6.0.1", "grey", "u@example.com")
+	first := time.Now()
+	s.hears(t, 0, l, greyed)
+	s.hears(t, 1, l, greyed) // it is too early anywhere
+	l.Client = "127.6.0.2"   // of the same network
+	testkit.Eventually(t, 10*time.Second, "it passes at another gateway", func() bool {
+		return time.Since(first) > 2*time.Second && testkit.Send(s.all[1].Addr, l).Accepted() // tries count against its rate
+	})
+	s.hears(t, 2, l, kept)
+	l.To = []string{"v@example.com"}
+	s.hears(t, 2, l, greyed)
+}
+
+// Six messages of the eighteen that come at once are within the limit.
+func (s *gates) shareRates(t *testing.T) {
+	var taken, refused atomic.Int64
+	each(18, 18, func(i int) {
+		r := testkit.Send(s.all[i%3].Addr, epistle("127.5.0.1", fmt.Sprint("rate", i), "u@example.com"))
+		switch {
+		case r.Accepted():
+			taken.Add(1)
+		case strings.HasPrefix(r.String(), overRate):
+			refused.Add(1)
+		default:
+			t.Error(r)
+		}
+	})
+	if taken.Load() != 6 || refused.Load() != 12 {
+		t.Errorf("%d taken, %d put off", taken.Load(), refused.Load())
+	}
+	for i := range s.all {
+		s.hears(t, i, epistle("127.5.0.1", "more", "u@example.com"), overRate)
+		s.hears(t, i, epistle("127.5.0.2", fmt.Sprint("other", i), "u@example.com"), kept)
+	}
+}
+
+// Two viruses at one gateway and one at another are three.
+func (s *gates) shareBlocklist(t *testing.T) {
+	virus := epistle("127.5.1.1", "virus", "u@example.com")
+	virus.Data = testkit.Message("virus", "virus", testkit.EICAR())
+	for _, i := range []int{0, 0, 1} {
+		s.hears(t, i, virus, testkit.Dot+": 554 5.7.1 ")
+	}
+	clean := epistle("127.5.1.1", "clean", "u@example.com")
+	for i, g := range s.all {
+		testkit.Eventually(t, 10*time.Second, "the client is blocked", func() bool {
+			return strings.Contains(command(t, g, 0, "state", "block", "list").Stdout, "127.5.1.1 ")
+		})
+		s.hears(t, i, clean, putOff)
+		s.hears(t, i, epistle("127.5.1.2", fmt.Sprint("neighbour", i), "u@example.com"), kept)
+	}
+	s.same(t, "block", "127.5.1.1")
+	command(t, s.all[2], 0, "state", "block", "drop", "127.5.1.1")
+	s.same(t, "block")
+	for i := range s.all {
+		s.hears(t, i, clean, kept)
+	}
+}
+
+func (s *gates) shareWindows(t *testing.T) {
+	abroad := epistle("127.5.2.1", "window", "u@out.test")
+	s.hears(t, 1, abroad, noRelay)
+	command(t, s.all[0], 0, "state", "window", "add", "127.5.2.1")
+	s.same(t, "window", "127.5.2.1")
+	s.hears(t, 1, abroad, kept)
+	s.hears(t, 2, abroad, kept)
+	abroad.Client = "127.5.2.2"
+	s.hears(t, 1, abroad, noRelay)
+
+	abroad.Client = "127.5.2.1"
+	command(t, s.all[2], 0, "state", "window", "add", "127.5.2.1", "--for", "1s")
+	testkit.Eventually(t, 10*time.Second, "the window ends", func() bool {
+		return len(s.entries(t, 0, "window")) == 0
+	})
+	for i := range s.all {
+		s.hears(t, i, abroad, noRelay)
+	}
+}
