@@ -150,6 +150,27 @@ func TestBlocked(t *testing.T) {
 	}
 }
 
+// Who sends much to users that are there may have some old addresses, too.
+func TestKnownUsersCount(t *testing.T) {
+	k := start(t, nil)
+	s := session("203.0.113.7:25000")
+	rcpts := func(n int, h says) {
+		for range n {
+			k.Handler(h).Rcpt(t.Context(), &mail.Transaction{Session: s}, mail.Path{})
+			k.settle(t)
+		}
+	}
+	rcpts(30, says{verdict: mail.Verdict{Action: mail.Accept}})
+	rcpts(49, noUser)
+	if why := k.blocked(t, s); why != "" {
+		t.Fatalf("blocked: %s", why)
+	}
+	rcpts(1, noUser)
+	if k.blocked(t, s) == "" || k.stats.n[unknownUser] != 1 {
+		t.Errorf("not blocked, or counted %v", k.stats.n)
+	}
+}
+
 func TestEnds(t *testing.T) {
 	k := start(t, func(c *Config) { c.Viruses, c.Window, c.BlockFor = 2, time.Minute, 10*time.Minute })
 	h := k.Handler(infected)

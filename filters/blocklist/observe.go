@@ -22,6 +22,7 @@ const (
 	virus       = "virus"
 	spam        = "spam"
 	unknownUser = "unknown-user"
+	knownUser   = "known-user" // for this never: it is set off against the unknown ones
 )
 
 // Handler returns next, observed: what it decides about a client counts.
@@ -37,11 +38,15 @@ func (o *observed) Unknown(ctx context.Context, tx *mail.Transaction, command st
 	return mail.Unknown(ctx, o.Handler, tx, command)
 }
 
-// Rcpt counts users that don't exist.
+// Rcpt counts users that don't exist, and those that do: an honest sender of much
+// mail has old addresses, too.
 func (o *observed) Rcpt(ctx context.Context, tx *mail.Transaction, rcpt mail.Path) mail.Verdict {
 	v := o.Handler.Rcpt(ctx, tx, rcpt)
-	if v.Action == mail.Reject && v.Reply.Detail == "1.1" { // RFC 3463: bad destination mailbox address
+	switch {
+	case v.Action == mail.Reject && v.Reply.Detail == "1.1": // RFC 3463: bad destination mailbox address
 		o.f.note(tx, unknownUser, o.f.cfg.UnknownUsers)
+	case v.Action < mail.TempFail:
+		o.f.note(tx, knownUser, o.f.cfg.UnknownUsers)
 	}
 	return v
 }
@@ -103,14 +108,24 @@ func (f *Filter) count(ctx context.Context, a act) error {
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.Timeout)
 	defer cancel()
 	n, err := f.deps.Store.Count(ctx, "block "+a.what+" "+a.client, 1, f.cfg.Window)
-	if err != nil || n < a.limit {
+	if err != nil || n < a.limit || a.what == knownUser {
+		return err
+	}
+	if a.what == unknownUser {
+		known, err := f.deps.Store.Count(ctx, "block "+knownUser+" "+a.client, 0, f.cfg.Window)
+		if err != nil || n-known < a.limit {
+			return err
+		}
+	}
+	_, was, err := f.deps.Store.Get(ctx, state.Blocked, a.client)
+	if err != nil {
 		return err
 	}
 	why := fmt.Sprintf("%s: %d in %v, the last %s", a.what, n, f.cfg.Window, a.id)
 	if err := f.deps.Store.Put(ctx, state.Blocked, a.client, why, f.cfg.BlockFor); err != nil {
 		return err
 	}
-	if n == a.limit { // else it goes on in its session
+	if !was { // else it goes on in its session
 		f.deps.Stats.Blocked(a.what)
 		f.deps.Log.Warn("client blocked", "client", a.client, "why", why, "until", time.Now().Add(f.cfg.BlockFor).Format(time.RFC3339))
 	}
