@@ -3,6 +3,7 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -199,5 +200,180 @@ func (s *gates) shareWindows(t *testing.T) {
 	})
 	for i := range s.all {
 		s.hears(t, i, abroad, noRelay)
+	}
+}
+
+// stream is mail that goes through all gateways without a pause.
+type stream struct {
+	mu   sync.Mutex
+	kept map[string]int // by id: how often a gateway said 250
+	of   [3]atomic.Int64
+	end  func()
+}
+
+// load begins a stream, of two clients at each gateway that try again what
+// greylisting puts off. Anything but that is an error.
+func (s *gates) load(t *testing.T) *stream {
+	f := &stream{kept: make(map[string]int)}
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	for i := range 2 * len(s.all) {
+		clients.Go(func() {
+			pace := time.NewTicker(25 * time.Millisecond)
+			defer pace.Stop()
+			for n := 0; ; {
+				select {
+				case <-stop:
+					return
+				case <-pace.C:
+				}
+				l := epistle(fmt.Sprintf("127.7.%d.1", i), fmt.Sprintf("flow%d-%d", i, n), "u@example.com")
+				r := testkit.Send(s.all[i%3].Addr, l)
+				if r.Accepted() {
+					f.took(i%3, fmt.Sprintf("flow%d-%d", i, n))
+					n++
+				} else if !strings.HasPrefix(r.String(), greyed) {
+					t.Errorf("%s at %d: %s", l.Client, i%3, r)
+				}
+			}
+		})
+	}
+	f.end = sync.OnceFunc(func() { close(stop); clients.Wait() })
+	t.Cleanup(f.end)
+	return f
+}
+
+func (f *stream) took(gate int, id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.kept[id]++
+	f.of[gate].Add(1)
+}
+
+// goesOn waits until each gateway has taken n more messages.
+func (f *stream) goesOn(t *testing.T, n int64) {
+	t.Helper()
+	for i := range f.of {
+		want := f.of[i].Load() + n
+		testkit.Eventually(t, 20*time.Second, fmt.Sprintf("%d messages at %d", n, i), func() bool { return f.of[i].Load() >= want })
+	}
+}
+
+// arrived wants each message of the stream at the next hop, once.
+func (f *stream) arrived(t *testing.T, sink *testkit.Sink) {
+	t.Helper()
+	f.end()
+	at := func() map[string]int {
+		found := make(map[string]int)
+		for _, m := range sink.Mails() {
+			if id := field(string(m.Data), "Message-ID"); strings.HasPrefix(id, "<flow") {
+				found[strings.Trim(strings.SplitN(id, "@", 2)[0], "<>")]++
+			}
+		}
+		return found
+	}
+	testkit.Eventually(t, 20*time.Second, "all messages at the next hop", func() bool { return len(at()) >= len(f.kept) })
+	if got := at(); !maps.Equal(got, f.kept) {
+		t.Errorf("at the next hop: %v\nanswered 250: %v", got, f.kept)
+	}
+}
+
+// logged waits until each gateway has said so, once.
+func (s *gates) logged(t *testing.T, text string) {
+	t.Helper()
+	for i, g := range s.all {
+		testkit.Eventually(t, 20*time.Second, fmt.Sprintf("%d says %q", i, text), func() bool { return strings.Contains(g.Log(), text) })
+	}
+}
+
+const (
+	isAway = "state: the store is away"
+	isBack = "state: the store is back"
+)
+
+// outage takes the store away in a stream of mail, lets it come back, and wants
+// that nothing was lost and that all gateways know the same again. While it is
+// away, alone can look at them.
+func (s *gates) outage(t *testing.T, crash func(), alone func(), again func()) {
+	spammer, pardoned, fresh := "127.5.9.1", "127.5.9.2", "127.5.9.3"
+	reader, late, stranger := "127.5.9.4", "127.5.9.5", "127.5.9.6"
+	to := func(client, rcpt string) testkit.Letter { return epistle(client, "to-"+client, rcpt) }
+	all := func(client, rcpt, want string) {
+		t.Helper()
+		for i := range s.all {
+			s.hears(t, i, to(client, rcpt), want)
+		}
+	}
+	known := func() {
+		t.Helper()
+		all(spammer, "u@example.com", putOff)
+		all(reader, "u@out.test", kept)
+		all(stranger, "u@out.test", noRelay)
+	}
+	command(t, s.all[0], 0, "state", "block", "add", spammer)
+	command(t, s.all[1], 0, "state", "block", "add", pardoned)
+	command(t, s.all[2], 0, "state", "window", "add", reader)
+	known()
+	all(pardoned, "u@example.com", putOff)
+	f := s.load(t)
+	f.goesOn(t, 10)
+
+	crash()
+	s.logged(t, isAway)
+	known()
+	command(t, s.all[0], 0, "state", "block", "drop", pardoned)
+	command(t, s.all[1], 0, "state", "block", "add", fresh, "--reason", "by hand")
+	command(t, s.all[2], 0, "state", "window", "add", late)
+	s.hears(t, 0, to(pardoned, "u@example.com"), kept)
+	s.hears(t, 1, to(fresh, "u@example.com"), putOff)
+	s.hears(t, 2, to(late, "u@out.test"), kept)
+	alone()
+	f.goesOn(t, 20)
+	for i, g := range s.all {
+		if _, metrics, err := g.Get("/metrics"); err != nil || !strings.Contains(metrics, `gatepost_store_errors_total{op="get",store="redis"} `) {
+			t.Errorf("%d: %v\n%s", i, err, grep(metrics, "store"))
+		}
+	}
+
+	again()
+	s.logged(t, isBack)
+	f.goesOn(t, 10)
+	s.same(t, "block", spammer, fresh)
+	s.same(t, "window", reader, late)
+	known()
+	all(pardoned, "u@example.com", kept)
+	all(fresh, "u@example.com", putOff)
+	all(late, "u@out.test", kept)
+	f.arrived(t, s.sink)
+	t.Logf("%d messages taken and delivered", len(f.kept))
+}
+
+// busy makes a gateway ask the store more often than it refuses.
+func busy(g *testkit.Gateway) {
+	g.Config.Set("filter.rates.client", "connections", `"100000/1m"`)
+	g.Config.Set("filter.rates.client", "concurrent", "100")
+	g.Config.Set("filter.rates.recipient", "messages", `"100000/1m"`)
+}
+
+// The server that three gateways share crashes and is started again.
+func TestGatewaysWithoutRedis(t *testing.T) {
+	t.Parallel()
+	redis := testkit.Up(t, testkit.NewRedis(testkit.Dir(t)))
+	s := openGates(t, binaries.race, "redis://"+redis.Addr, busy)
+	s.outage(t, redis.Kill, func() {
+		for i, g := range s.all {
+			// Who can't be remembered is not put off.
+			s.hears(t, i, epistle(fmt.Sprintf("127.8.%d.1", i), "new", "u@example.com"), kept)
+			if said := command(t, g, 0, "status").Stdout; !strings.Contains(said, "is away, this gateway decides alone") {
+				t.Errorf("%d says nothing:\n%s", i, said)
+			}
+		}
+	}, func() {
+		if err := redis.Start(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for i := range s.all {
+		s.hears(t, i, epistle(fmt.Sprintf("127.8.%d.1", i+3), "newer", "u@example.com"), greyed)
 	}
 }
