@@ -28,6 +28,7 @@ tool honnef.co/go/tools/cmd/staticcheck
 require honnef.co/go/tools v0.8.2 // indirect
 
 require (
+	blitiri.com.ar/go/spf v1.6.0
 	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/d--j/go-milter v0.10.0
 	github.com/emersion/go-sasl v0.0.0-20241020182733-b788ff22d5a6

@@ -43,7 +43,7 @@ type builder struct {
 	cfg       *config.Config
 	set       *rules.Set
 	blockers  []*blocklist.Filter // who watch what is decided
-	questions *dns.Client         // of DNS lists, which have a memory of their own; nil: not made yet
+	questions *dns.Client         // of these filters, which have a memory of their own; nil: not made yet
 }
 
 func (b *builder) steps() ([]filters.Step, error) {
@@ -79,17 +79,17 @@ func (b *builder) filter(f config.Filter) (stepper, error) {
 // reputation makes a filter that looks at who sends.
 func (b *builder) reputation(f config.Filter) (stepper, error) {
 	log := b.log.With("filter", f.Name)
+	if b.questions == nil {
+		var err error
+		if b.questions, err = dns.NewClient(b.cfg.DNS); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case f.DNSBL != nil:
-		if b.questions == nil {
-			var err error
-			if b.questions, err = dns.NewClient(b.cfg.DNS); err != nil {
-				return nil, err
-			}
-		}
 		return dnsbl.New(*f.DNSBL, dnsbl.Deps{Resolver: b.questions, Stats: b.stats, Log: log})
 	case f.Greylist != nil:
-		return greylist.Load(*f.Greylist, b.store)
+		return greylist.Load(*f.Greylist, b.store, b.questions)
 	case f.Rates != nil:
 		return rates.New(*f.Rates, b.store, b.set)
 	case f.Client != nil:

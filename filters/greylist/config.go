@@ -36,7 +36,10 @@ type Config struct {
 	Clients []string `toml:"clients"`
 	// Senders and Recipients are "user@example.com", "example.com",
 	// ".example.com". Anybody can claim a sender.
-	Senders    []string `toml:"senders"`
+	Senders []string `toml:"senders"`
+	// SPF are domains of senders, written as those, that count only where their
+	// SPF record names the client (RFC 7208): nobody can claim those.
+	SPF        []string `toml:"spf"`
 	Recipients []string `toml:"recipients"`
 
 	// Timeout of one question to the store. Default 3s.

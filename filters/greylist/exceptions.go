@@ -13,8 +13,8 @@ import (
 
 // exceptions are never greylisted.
 type exceptions struct {
-	networks                    networks
-	clients, senders, receivers map[string]bool // "user@example.com", "example.com", ".example.com"
+	networks                         networks
+	clients, senders, spf, receivers map[string]bool // "user@example.com", "example.com", ".example.com"
 }
 
 // exceptions reads the lists; read returns the lines of a file with their
@@ -59,6 +59,7 @@ func (c Config) exceptions(read func(path string) (lines []string, err error)) (
 	each("networks", c.Networks, e.networks.add)
 	each("clients", c.Clients, names(&e.clients, false))
 	each("senders", c.Senders, names(&e.senders, true))
+	each("spf", c.SPF, names(&e.spf, false))
 	each("recipients", c.Recipients, names(&e.receivers, true))
 	return e, errors.Join(errs...)
 }

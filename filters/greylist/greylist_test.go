@@ -29,7 +29,7 @@ func load(t *testing.T, change func(*Config)) *kit {
 		change(&cfg)
 	}
 	var err error
-	if k.f, err = Load(cfg, state.NewMemory(func() time.Time { return k.now })); err != nil {
+	if k.f, err = Load(cfg, state.NewMemory(func() time.Time { return k.now }), nil); err != nil {
 		t.Fatal(err)
 	}
 	return k
@@ -209,7 +209,7 @@ func TestConfig(t *testing.T) {
 	} {
 		cfg := DefaultConfig()
 		tt.change(&cfg)
-		_, err := Load(cfg, nil)
+		_, err := Load(cfg, nil, nil)
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
@@ -246,7 +246,7 @@ func (policy) Settled(*mail.Transaction, []mail.Finding) bool { return false }
 // that is refused is not remembered.
 func TestInPlace(t *testing.T) {
 	ask := func(store Store, to string) (mail.Verdict, *mail.Transaction) {
-		f, err := Load(DefaultConfig(), store)
+		f, err := Load(DefaultConfig(), store, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -289,7 +289,7 @@ func (s *standIn) Away() error { return s.why }
 func TestStandIn(t *testing.T) {
 	now := time.Now()
 	s := &standIn{Memory: state.NewMemory(func() time.Time { return now })}
-	f, err := Load(DefaultConfig(), s)
+	f, err := Load(DefaultConfig(), s, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func (c *Config) checkGreylist(top table, s named, cfg *greylist.Config) {
 			}
 		}
 	}
-	_, err := greylist.Load(*cfg, nil)
+	_, err := greylist.Load(*cfg, nil, nil)
 	texts := split(err)
 	for i, text := range texts {
 		texts[i] = strings.TrimPrefix(text, "greylist: ")

@@ -1,0 +1,101 @@
+package greylist
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+
+	"blitiri.com.ar/go/spf"
+
+	"gatepost/internal/dns"
+	"gatepost/internal/mail"
+)
+
+// Resolver answers what SPF asks (RFC 7208). *dns.Client is one.
+type Resolver interface {
+	LookupTXT(ctx context.Context, name string) (texts []string, authentic bool, err error)
+	LookupMX(ctx context.Context, domain string) (mx []dns.MX, authentic bool, err error)
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+	LookupAddr(ctx context.Context, addr string) (names []string, err error)
+}
+
+// passesSPF reports whether the sender's domain names the client as one of its
+// own. Whatever else comes out, an error above all, is no pass.
+//
+// Much stands in a record that the library passes over behind the mechanism that
+// fits; for an exception from waiting that is good enough.
+func passesSPF(ctx context.Context, r Resolver, s *mail.Session, sender mail.Address) bool {
+	domain := sender.ASCIIDomain()
+	if r == nil || domain == "" || sender.IsLiteral() || !s.Addr().IsValid() {
+		return false
+	}
+	// Only the domain: a local part may be anything, and would be a part of names.
+	result, _ := spf.CheckHostWithSender(net.IP(s.Addr().AsSlice()), mail.ASCIIDomain(s.Helo), "postmaster@"+domain,
+		spf.WithContext(ctx), spf.WithResolver(&asker{r: r, left: maxQuestions}))
+	return result == spf.Pass
+}
+
+// maxQuestions of one evaluation: RFC 7208 4.6.4 allows ten mechanisms that ask,
+// of which one for MX records may ask for ten hosts.
+const maxQuestions = 40
+
+// asker is a Resolver as the library wants it, for one evaluation.
+type asker struct {
+	r    Resolver
+	left int
+}
+
+var errTooMany = errors.New("too many questions")
+
+// failed is an error that the library knows: others it takes for final.
+func (a *asker) failed(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	none := errors.Is(err, dns.ErrNoName)
+	return &net.DNSError{Err: err.Error(), Name: name, IsNotFound: none, IsTemporary: !none}
+}
+
+func (a *asker) ask() error {
+	if a.left--; a.left < 0 {
+		return errTooMany
+	}
+	return nil
+}
+
+func (a *asker) LookupTXT(ctx context.Context, name string) (texts []string, err error) {
+	if err = a.ask(); err == nil {
+		texts, _, err = a.r.LookupTXT(ctx, name)
+	}
+	return texts, a.failed(name, err)
+}
+
+func (a *asker) LookupMX(ctx context.Context, name string) (all []*net.MX, err error) {
+	if err := a.ask(); err != nil {
+		return nil, a.failed(name, err)
+	}
+	mx, _, err := a.r.LookupMX(ctx, name)
+	for _, m := range mx {
+		all = append(all, &net.MX{Host: m.Host, Pref: m.Preference})
+	}
+	return all, a.failed(name, err)
+}
+
+func (a *asker) LookupIPAddr(ctx context.Context, host string) (all []net.IPAddr, err error) {
+	if err := a.ask(); err != nil {
+		return nil, a.failed(host, err)
+	}
+	addrs, err := a.r.LookupNetIP(ctx, "ip", host)
+	for _, addr := range addrs {
+		all = append(all, net.IPAddr{IP: addr.AsSlice()})
+	}
+	return all, a.failed(host, err)
+}
+
+func (a *asker) LookupAddr(ctx context.Context, addr string) (names []string, err error) {
+	if err = a.ask(); err == nil {
+		names, err = a.r.LookupAddr(ctx, addr)
+	}
+	return names, a.failed(addr, err)
+}
