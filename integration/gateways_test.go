@@ -278,11 +278,22 @@ func (f *stream) arrived(t *testing.T, sink *testkit.Sink) {
 	}
 }
 
-// logged waits until each gateway has said so, once.
-func (s *gates) logged(t *testing.T, text string) {
+// left waits until each gateway has noticed that the store is away, and returned
+// until it has found it again.
+func (s *gates) left(t *testing.T) {
 	t.Helper()
 	for i, g := range s.all {
-		testkit.Eventually(t, 20*time.Second, fmt.Sprintf("%d says %q", i, text), func() bool { return strings.Contains(g.Log(), text) })
+		testkit.Eventually(t, 20*time.Second, fmt.Sprint(i, " says that the store is away"), func() bool { return strings.Contains(g.Log(), isAway) })
+	}
+}
+
+func (s *gates) returned(t *testing.T) {
+	t.Helper()
+	for i, g := range s.all {
+		testkit.Eventually(t, 20*time.Second, fmt.Sprint(i, " says that the store is back"), func() bool {
+			log := g.Log()
+			return strings.Count(log, isBack) == strings.Count(log, isAway)
+		})
 	}
 }
 
@@ -319,7 +330,7 @@ func (s *gates) outage(t *testing.T, crash func(), alone func(), again func()) {
 	f.goesOn(t, 10)
 
 	crash()
-	s.logged(t, isAway)
+	s.left(t)
 	known()
 	command(t, s.all[0], 0, "state", "block", "drop", pardoned)
 	command(t, s.all[1], 0, "state", "block", "add", fresh, "--reason", "by hand")
@@ -336,7 +347,7 @@ func (s *gates) outage(t *testing.T, crash func(), alone func(), again func()) {
 	}
 
 	again()
-	s.logged(t, isBack)
+	s.returned(t)
 	f.goesOn(t, 10)
 	s.same(t, "block", spammer, fresh)
 	s.same(t, "window", reader, late)
@@ -376,4 +387,38 @@ func TestGatewaysWithoutRedis(t *testing.T) {
 	for i := range s.all {
 		s.hears(t, i, epistle(fmt.Sprintf("127.8.%d.1", i+3), "newer", "u@example.com"), greyed)
 	}
+}
+
+// The one of two servers that is written to crashes, and Sentinels make the other
+// one take over.
+func TestGatewaysFailOver(t *testing.T) {
+	t.Parallel()
+	first := testkit.Up(t, testkit.NewRedis(testkit.Dir(t)))
+	host := "127.0.0.1 " + testkit.Port(first.Addr)
+	second := testkit.Up(t, testkit.NewRedis(testkit.Dir(t), "replicaof "+host))
+	watch := []string{"sentinel monitor main " + host + " 2", "sentinel down-after-milliseconds main 500", "sentinel failover-timeout main 1000"}
+	one := testkit.Up(t, testkit.NewSentinel(testkit.Dir(t), watch...))
+	two := testkit.Up(t, testkit.NewSentinel(testkit.Dir(t), watch...))
+	s := openGates(t, binaries.plain, fmt.Sprintf("redis-sentinel://%s,%s/main/0", one.Addr, two.Addr), busy)
+	for _, r := range []*testkit.Redis{one, two} {
+		testkit.Eventually(t, 20*time.Second, "the Sentinels know all", func() bool {
+			said, err := r.Ask("SENTINEL master main")
+			return err == nil && strings.Contains(said, "num-slaves\r\n$1\r\n1") && strings.Contains(said, "num-other-sentinels\r\n$1\r\n1")
+		})
+	}
+	s.outage(t, first.Kill, func() {}, func() {
+		testkit.Eventually(t, 20*time.Second, "the second one takes over", func() bool {
+			said, err := one.Ask("SENTINEL get-master-addr-by-name main")
+			return err == nil && strings.Contains(said, testkit.Port(second.Addr))
+		})
+	})
+	if said, err := second.Ask("ROLE"); err != nil || !strings.Contains(said, "master") {
+		t.Errorf("it is none to write to: %q %v", said, err)
+	}
+	// Nobody minds that the first one comes back.
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	command(t, s.all[0], 0, "state", "block", "add", "127.5.9.7")
+	s.same(t, "block", "127.5.9.1", "127.5.9.3", "127.5.9.7")
 }
