@@ -203,7 +203,7 @@ func (s *gates) shareWindows(t *testing.T) {
 	}
 }
 
-// stream is mail that goes through all gateways without a pause.
+// stream is mail that goes through all gateways until it is ended.
 type stream struct {
 	mu   sync.Mutex
 	kept map[string]int // by id: how often a gateway said 250
@@ -227,10 +227,11 @@ func (s *gates) load(t *testing.T) *stream {
 					return
 				case <-pace.C:
 				}
-				l := epistle(fmt.Sprintf("127.7.%d.1", i), fmt.Sprintf("flow%d-%d", i, n), "u@example.com")
+				id := fmt.Sprintf("flow%d-%d", i, n)
+				l := epistle(fmt.Sprintf("127.7.%d.1", i), id, "u@example.com")
 				r := testkit.Send(s.all[i%3].Addr, l)
 				if r.Accepted() {
-					f.took(i%3, fmt.Sprintf("flow%d-%d", i, n))
+					f.took(i%3, id)
 					n++
 				} else if !strings.HasPrefix(r.String(), greyed) {
 					t.Errorf("%s at %d: %s", l.Client, i%3, r)
