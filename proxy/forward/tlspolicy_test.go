@@ -310,12 +310,12 @@ func TestRequireTLS(t *testing.T) {
 			if tt.clear {
 				w.peer.cert = nil
 			}
+			if strings.Contains(tt.name, "broken") {
+				w.peer.scripts = []script{{"STARTTLS": "220 go!close"}}
+			}
 			startPeer(t, w.peer)
 			if tt.enforce {
 				w.publish("1", "enforce", "mx.example.com")
-			}
-			if strings.Contains(tt.name, "broken") {
-				w.peer.scripts = []script{{"STARTTLS": "220 go!close"}}
 			}
 			f := w.start(tt.policy)
 			check(t, []mail.Outcome{w.send(f, mail.Facts{}, tt.m, tt.args...)}, tt.want)
