@@ -84,6 +84,7 @@ func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (g *ga
 	}
 	g.queue, err = queue.New(cfg.Queue, queue.Deps{
 		Spool: g.spool, Deliverer: g.forward, Stats: g.metrics, Log: log, Hostname: cfg.Hostname, Failpoint: fail,
+		Forged: g.forged,
 	})
 	if err != nil {
 		return nil, err

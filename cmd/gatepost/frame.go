@@ -23,6 +23,7 @@ type frame struct {
 	journals   *journal.Set
 	routed     func(mail.Address) bool
 	rules      *rules.Set
+	dns        *dns.Client // of those who ask now and then
 }
 
 // around returns a handler with all of it around.
@@ -51,6 +52,7 @@ func (g *gateway) newFrame(cfg *config.Config, set *rules.Set) (*frame, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.dns = client
 	f.checks = checkrules.New(cfg.CheckRules, checks, dns.Zones{Client: client}, g.log)
 	f.recipients, err = recipients.Load(cfg.Recipients, recipients.Deps{
 		NextHop: g.forward, Store: g.state, Ours: set.Ours, Stats: g.metrics, Log: g.log,

@@ -10,6 +10,7 @@ import (
 
 	"gatepost/filters"
 	"gatepost/internal/mail"
+	"gatepost/internal/spf"
 	"gatepost/internal/state"
 )
 
@@ -28,12 +29,12 @@ type Filter struct {
 	cfg   Config
 	never exceptions
 	store Store
-	dns   Resolver
+	dns   spf.Resolver
 }
 
 // Load checks the configuration and reads the lists that it names. ask may be
 // nil where Config.SPF is empty.
-func Load(cfg Config, store Store, ask Resolver) (*Filter, error) {
+func Load(cfg Config, store Store, ask spf.Resolver) (*Filter, error) {
 	never, err := cfg.exceptions(readLines)
 	if err := errors.Join(cfg.check(), err); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -98,7 +99,7 @@ func (c checker) Check(ctx context.Context, tx *mail.Transaction) (filters.Repor
 	rcpt := recipient(tx)
 	if from := tx.Envelope.Sender.Address; hasAddress(c.never.spf, from) {
 		asking, cancel := context.WithTimeout(ctx, c.cfg.Timeout/2) // the store needs its time
-		pass := passesSPF(asking, c.dns, tx.Session, from)
+		pass := spf.Passes(asking, c.dns, tx.Session.Addr(), tx.Session.Helo, from)
 		cancel()
 		if pass {
 			return filters.Report{}, nil

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"gatepost/internal/mail"
 	"gatepost/proxy/spool"
@@ -65,7 +66,7 @@ const (
 // removal of the message, which follows in the log, it isn't made again.
 func (q *Queue) notify(ctx context.Context, it *item) error {
 	n := toReport(it.msg)
-	if n.empty() || !q.mayTell(it.msg, n) {
+	if n.empty() || !q.mayTell(ctx, it.msg, n) {
 		return nil
 	}
 	if err := q.save(it); err != nil {
@@ -84,7 +85,7 @@ func (q *Queue) tellEarly(ctx context.Context, it *item) {
 		return
 	}
 	n := notice{failed: toReport(m).failed, early: true}
-	if _, silent := q.silence(m); silent != "" || len(n.failed) == 0 {
+	if _, silent := q.silence(ctx, m); silent != "" || len(n.failed) == 0 {
 		return // notify says so in the end
 	}
 	if !q.wasReported(n.group(m)) {
@@ -107,7 +108,7 @@ func (q *Queue) warn(ctx context.Context, it *item) {
 	}
 	m.Warned = true
 	n := notice{delayed: toWarn(m)}
-	if n.empty() || !q.mayTell(m, n) {
+	if n.empty() || !q.mayTell(ctx, m, n) {
 		return
 	}
 	if err := q.tell(ctx, m, n); err != nil {
@@ -117,8 +118,8 @@ func (q *Queue) warn(ctx context.Context, it *item) {
 }
 
 // mayTell reports whether the sender is to hear of n, and notes where it is not.
-func (q *Queue) mayTell(m *spool.Message, n notice) bool {
-	result, why := q.silence(m)
+func (q *Queue) mayTell(ctx context.Context, m *spool.Message, n notice) bool {
+	result, why := q.silence(ctx, m)
 	if why == "" {
 		return !q.wasReported(n.group(m))
 	}
@@ -203,7 +204,7 @@ func notifyArg(rcpt mail.Path) (w wanted) {
 
 // silence returns why nobody is to be told, "" where somebody is; result is
 // that for Stats.
-func (q *Queue) silence(m *spool.Message) (result, why string) {
+func (q *Queue) silence(ctx context.Context, m *spool.Message) (result, why string) {
 	switch {
 	case m.Origin == spool.FromDSN:
 		return "notification", "it is a notification itself"
@@ -213,9 +214,19 @@ func (q *Queue) silence(m *spool.Message) (result, why string) {
 		return "policy", m.Silent + ": its sender is most likely forged"
 	case q.config().DSNMaxScore > 0 && m.Score >= q.config().DSNMaxScore:
 		return "spam", "spam: its sender is most likely forged"
+	case q.forged == nil || m.User != "" || m.Trusted || m.Origin != spool.FromSMTP:
+		return "", ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, forgedTimeout)
+	defer cancel()
+	if why := q.forged(ctx, &m.Entry); why != "" {
+		return "authentication", why
 	}
 	return "", ""
 }
+
+// forgedTimeout is what it may take to find out whether a sender is forged.
+const forgedTimeout = 10 * time.Second
 
 // sendReport makes a notification, commits it, and queues it. One that has no
 // way to go is held, where an admin sees it. A copy for the postmaster becomes

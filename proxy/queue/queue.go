@@ -61,7 +61,7 @@ type Stats interface {
 	Attempt(destination, result string, took time.Duration)
 	// Notification counts one that a sender is to have: kind is "failure",
 	// "success" or "delay", result "sent" or why it was not: "null_sender",
-	// "notification", "spam", "policy".
+	// "notification", "spam", "policy", "authentication".
 	Notification(kind, result string)
 }
 
@@ -72,6 +72,10 @@ type Deps struct {
 	Stats     Stats // may be nil
 	Log       *slog.Logger
 	Hostname  string // ours; notifications come from MAILER-DAEMON there
+	// Forged says why a sender is not whom the message names, "" where nothing
+	// speaks against him; nil: nobody can say. It is asked before a notification
+	// goes to somebody who is not one of ours.
+	Forged func(ctx context.Context, e *spool.Entry) (why string)
 	// Now is the wall clock; nil means time.Now. Waiting goes by the monotonic
 	// clock whatever Now says.
 	Now func() time.Time
@@ -89,6 +93,7 @@ type Queue struct {
 	log       *slog.Logger
 	hostname  string
 	now       func() time.Time
+	forged    func(context.Context, *spool.Entry) string
 	failpoint func(string) error
 	keep      int // mostLoaded
 
@@ -136,7 +141,7 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 	}
 	q := &Queue{
 		spool: deps.Spool, deliverer: deps.Deliverer, stats: deps.Stats, log: deps.Log,
-		hostname: deps.Hostname, now: deps.Now, failpoint: deps.Failpoint,
+		hostname: deps.Hostname, now: deps.Now, forged: deps.Forged, failpoint: deps.Failpoint,
 		keep: mostLoaded, start: time.Now(),
 		wake:  make(chan struct{}, 1),
 		items: make(map[string]*item),

@@ -173,14 +173,15 @@ func (c *tally) get(key string) int {
 
 // rig is a queue with a real spool.
 type rig struct {
-	t     testing.TB
-	dir   string
-	cfg   Config
-	next  *nextHop
-	tally *tally
-	fail  func(step string) error
-	now   func() time.Time
-	quiet bool // nothing is kept of log and attempts
+	t      testing.TB
+	dir    string
+	cfg    Config
+	next   *nextHop
+	tally  *tally
+	fail   func(step string) error
+	now    func() time.Time
+	forged func(context.Context, *spool.Entry) string
+	quiet  bool // nothing is kept of log and attempts
 
 	spool *spool.Spool
 	queue *Queue
@@ -242,7 +243,7 @@ func (r *rig) remake() {
 	r.t.Helper()
 	q, err := New(r.cfg, Deps{
 		Spool: r.spool, Deliverer: r.next, Stats: r.tally, Hostname: "mx1.example.com",
-		Log: r.logger(), Now: func() time.Time { return r.clock() },
+		Log: r.logger(), Now: func() time.Time { return r.clock() }, Forged: r.forged,
 		Failpoint: func(step string) error {
 			if r.fail == nil {
 				return nil

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -176,6 +177,29 @@ func TestEarlyFailure(t *testing.T) {
 		}
 		if want := "a@gone.example=failed / b@slow.example=failed c@slow.example=failed"; strings.Join(got, " / ") != want {
 			t.Errorf("notifications\n%s, want\n%s", strings.Join(got, " / "), want)
+		}
+	})
+}
+
+// A sender whose domain denies the client hears nothing; one of ours is not
+// asked about.
+func TestForgedSenderHearsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.set("example.com", refuse)
+		r.forged = func(context.Context, *spool.Entry) string { return "sender authentication failed" }
+		r.start(nil)
+		r.send("alice@sender.example", "bob@example.com")
+		e := r.entry("alice@sender.example", "carol@example.com")
+		e.User = "alice"
+		r.queue.Accepted(r.commit(e)...)
+		synctest.Wait()
+		r.wantEmpty()
+		if b := r.bounces(); len(b) != 1 || b[0].statuses() != "carol@example.com=failed" {
+			t.Errorf("bounces: %+v", b)
+		}
+		if n := r.tally.get("failure authentication"); n != 1 {
+			t.Errorf("counted %d", n)
 		}
 	})
 }

@@ -1,4 +1,6 @@
-package greylist
+// Package spf asks whether a domain names a client as one that may send in its
+// name (RFC 7208).
+package spf
 
 import (
 	"context"
@@ -12,7 +14,7 @@ import (
 	"gatepost/internal/mail"
 )
 
-// Resolver answers what SPF asks (RFC 7208). *dns.Client is one.
+// Resolver answers what SPF asks. *dns.Client is one.
 type Resolver interface {
 	LookupTXT(ctx context.Context, name string) (texts []string, authentic bool, err error)
 	LookupMX(ctx context.Context, domain string) (mx []dns.MX, authentic bool, err error)
@@ -20,20 +22,30 @@ type Resolver interface {
 	LookupAddr(ctx context.Context, addr string) (names []string, err error)
 }
 
-// passesSPF reports whether the sender's domain names the client as one of its
-// own. Whatever else comes out, an error above all, is no pass.
+// Passes reports whether the sender's domain names the client as one of its own.
+// Whatever else comes out, an error above all, is no pass.
 //
 // Much stands in a record that the library passes over behind the mechanism that
-// fits; for an exception from waiting that is good enough.
-func passesSPF(ctx context.Context, r Resolver, s *mail.Session, sender mail.Address) bool {
+// fits: what hangs on a pass must be small.
+func Passes(ctx context.Context, r Resolver, client netip.Addr, helo string, sender mail.Address) bool {
+	return check(ctx, r, client, helo, sender) == spf.Pass
+}
+
+// Fails reports whether the sender's domain says that the client must not send
+// in its name ("-all"). What could not be found out is no failure.
+func Fails(ctx context.Context, r Resolver, client netip.Addr, helo string, sender mail.Address) bool {
+	return check(ctx, r, client, helo, sender) == spf.Fail
+}
+
+func check(ctx context.Context, r Resolver, client netip.Addr, helo string, sender mail.Address) spf.Result {
 	domain := sender.ASCIIDomain()
-	if r == nil || domain == "" || sender.IsLiteral() || !s.Addr().IsValid() {
-		return false
+	if r == nil || domain == "" || sender.IsLiteral() || !client.IsValid() {
+		return spf.None
 	}
 	// Only the domain: a local part may be anything, and would be a part of names.
-	result, _ := spf.CheckHostWithSender(net.IP(s.Addr().AsSlice()), mail.ASCIIDomain(s.Helo), "postmaster@"+domain,
+	result, _ := spf.CheckHostWithSender(net.IP(client.Unmap().AsSlice()), mail.ASCIIDomain(helo), "postmaster@"+domain,
 		spf.WithContext(ctx), spf.WithResolver(&asker{r: r, left: maxQuestions}))
-	return result == spf.Pass
+	return result
 }
 
 // maxQuestions of one evaluation: RFC 7208 4.6.4 allows ten mechanisms that ask,
