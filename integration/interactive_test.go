@@ -218,7 +218,7 @@ func TestInteractiveKilled(t *testing.T) {
 // A gateway that stops ends the deliveries that clients wait for: what the next
 // hop does not answer in time is kept, and goes after the start.
 func TestInteractiveStops(t *testing.T) {
-	sink := testkit.Up(t, testkit.NewSink())
+	sink := testkit.NewSink()
 	asked, release := make(chan struct{}, 1), make(chan struct{})
 	sink.Rule = func(verb, _ string) string {
 		if verb == testkit.Dot {
@@ -231,6 +231,7 @@ func TestInteractiveStops(t *testing.T) {
 		}
 		return ""
 	}
+	testkit.Up(t, sink)
 	g := interactive(t, binaries.race, sink.Addr)
 	g.Config.Set("listener.mx", "interactive_timeout", `"2m"`)
 	g.Config.Set("listener.mx", "grace", `"1s"`)
