@@ -85,7 +85,10 @@ func (q *Queue) tellEarly(ctx context.Context, it *item) {
 		return
 	}
 	n := notice{failed: toReport(m).failed, early: true}
-	if _, silent := q.silence(ctx, m); silent != "" || len(n.failed) == 0 {
+	if len(n.failed) == 0 {
+		return
+	}
+	if _, silent := q.silence(ctx, m); silent != "" { // which may ask the DNS
 		return // notify says so in the end
 	}
 	if !q.wasReported(n.group(m)) {

@@ -203,3 +203,21 @@ func TestForgedSenderHearsNothing(t *testing.T) {
 		}
 	})
 }
+
+// Mail that is only put off asks nobody about its sender: that may take long, and
+// holds a worker.
+func TestSenderIsNotAskedAboutTooEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.next.set("example.com", deferAll)
+		asked := 0
+		r.forged = func(context.Context, *spool.Entry) string { asked++; return "" }
+		r.start(nil)
+		r.send("alice@sender.example", "bob@example.com")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if asked != 0 {
+			t.Errorf("asked %d times", asked)
+		}
+	})
+}
