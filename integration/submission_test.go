@@ -75,13 +75,7 @@ func (o *office) user(t *testing.T, code int, stdin string, args ...string) stri
 // swaks sends a message and returns its exit code and what was said.
 func swaks(t *testing.T, server string, args ...string) (int, string) {
 	t.Helper()
-	path, err := exec.LookPath("swaks")
-	if err != nil {
-		if testkit.CI() {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	path := testkit.Program(t, "swaks", "swaks")
 	cmd := exec.Command(path, append([]string{"--server", server, "--ehlo", "client.test", "--to", "u@elsewhere.test", "--timeout", "20"}, args...)...)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
@@ -151,13 +145,7 @@ func TestSubmission(t *testing.T) {
 
 // A client of others: GNU SASL.
 func TestScramByOthers(t *testing.T) {
-	path, err := exec.LookPath("gsasl")
-	if err != nil {
-		if testkit.CI() {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	path := testkit.Program(t, "gsasl", "gsasl")
 	o := newOffice(t, testkit.Up(t, testkit.NewSink()))
 	testkit.Up(t, o)
 	for name, tt := range map[string]struct {

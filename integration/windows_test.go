@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,12 +16,7 @@ import (
 // of the examples, which tells the gateway with curl.
 func TestDovecotOpensWindows(t *testing.T) {
 	needRoot(t)
-	if _, err := exec.LookPath("curl"); err != nil {
-		if testkit.CI() {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	testkit.Program(t, "curl", "curl")
 	d := openDoors(t)
 	root, err := testkit.ModuleRoot()
 	if err != nil {

@@ -131,7 +131,7 @@ func start(t *testing.T, h *fakeHandler, change func(*Config, *Deps)) string {
 		}
 		drafts.Wait() // hangs when one was leaked
 	})
-	return s.ln.(*unixListener).path
+	return strings.TrimPrefix(cfg.Socket, "unix:")
 }
 
 // mta is a scripted MTA.
@@ -657,7 +657,13 @@ func TestSocketReplacedSafely(t *testing.T) {
 	if _, err := cfg.listen(); err == nil {
 		t.Error("a socket in use was taken away from its listener")
 	}
-	_ = l.(*unixListener).UnixListener.Close() // as after kill -9: the file stays
+	l.Close()
+	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.SetUnlinkOnClose(false)
+	dead.Close() // as after kill -9: the file stays
 	l, err = cfg.listen()
 	if err != nil {
 		t.Fatalf("a stale socket was not replaced: %v", err)

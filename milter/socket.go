@@ -1,8 +1,6 @@
 package milter
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -10,8 +8,8 @@ import (
 	"os/user"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
+
+	"gatepost/internal/unixsocket"
 )
 
 // ParseSocket reads a socket in any spelling that sendmail and Postfix use:
@@ -65,60 +63,7 @@ func (c Config) listen() (net.Listener, error) {
 	if network != "unix" {
 		return net.Listen(network, address)
 	}
-	if err := removeStale(address); err != nil {
-		return nil, err
-	}
-	// The mode must be right from the first moment on: bind(2) takes it from
-	// the umask, which belongs to the whole process. So the socket is made
-	// under another name in the same directory, which nobody looks for, and
-	// renamed when it is as it should be.
-	made := address + ".new"
-	_ = os.Remove(made)
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: made, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	l.SetUnlinkOnClose(false)
-	if err := errors.Join(c.own(made), os.Rename(made, address)); err != nil {
-		l.Close()
-		_ = os.Remove(made)
-		return nil, fmt.Errorf("socket %s: %w", address, err)
-	}
-	return &unixListener{UnixListener: l, path: address}, nil
-}
-
-// unixListener removes its file when it is closed.
-type unixListener struct {
-	*net.UnixListener
-	path string
-}
-
-func (l *unixListener) Close() error {
-	return errors.Join(os.Remove(l.path), l.UnixListener.Close())
-}
-
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("socket %s: something that is no socket stands there; move it away", path)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	c, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
-	if err == nil {
-		c.Close()
-		return fmt.Errorf("socket %s: another program listens on it", path)
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("socket %s: is anybody listening? %w", path, err)
-	}
-	return os.Remove(path)
+	return unixsocket.Listen(address, c.own)
 }
 
 // own sets owner, group and mode of the socket.

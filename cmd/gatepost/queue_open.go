@@ -13,6 +13,7 @@ import (
 
 	"gatepost/internal/config"
 	"gatepost/internal/console"
+	"gatepost/internal/dns"
 	"gatepost/internal/maillog"
 	"gatepost/proxy/queue"
 	"gatepost/proxy/spool"
@@ -80,7 +81,14 @@ func (a *app) withSpool(cfg *config.Config, do func(ctx context.Context, q admin
 		return because(err)
 	}
 	defer next.Close()
-	q, err := queue.New(cfg.Queue, queue.Deps{Spool: sp, Deliverer: next, Log: log, Hostname: cfg.Hostname})
+	client, err := dns.NewClient(cfg.DNS)
+	if err != nil {
+		return because(err)
+	}
+	q, err := queue.New(cfg.Queue, queue.Deps{
+		Spool: sp, Deliverer: next, Log: log, Hostname: cfg.Hostname,
+		Forged: func(ctx context.Context, e *spool.Entry) string { return forged(ctx, client, e) },
+	})
 	if err != nil {
 		return because(err)
 	}

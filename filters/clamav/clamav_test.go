@@ -15,13 +15,13 @@ import (
 	"gatepost/internal/mail"
 )
 
-// P1: whatever clamd says, only a whole OK is clean. The column library is what
+// P1: whatever clamd says, only a whole OK is clean. The column theirs is what
 // a caller of the library's client takes the same bytes for when it goes by
 // "no error and nothing found", as its documentation has it.
 func TestReplies(t *testing.T) {
 	tests := []struct {
 		name, reply, want string
-		library           string
+		theirs            string
 	}{
 		{name: "clean", reply: "stream: OK\x00", want: "clean"},
 		{name: "infected", reply: "stream: Eicar-Test-Signature FOUND\x00", want: "virus Eicar-Test-Signature"},
@@ -29,12 +29,12 @@ func TestReplies(t *testing.T) {
 		{name: "name with a colon", reply: "stream: a:b FOUND\x00", want: "virus a:b"},
 		{name: "name with controls", reply: "stream: a\r\nX-Evil:\x1b1 FOUND\x00", want: "virus 1"},
 		{name: "name of blanks", reply: "stream: \t FOUND\x00", want: "virus unknown"},
-		{name: "A-1 hangs up without a reply", reply: "", want: "error", library: "clean"},
-		{name: "A-1 FOUND without terminator", reply: "stream: Eicar FOUND", want: "error", library: "clean"},
-		{name: "A-1 OK without terminator", reply: "stream: OK", want: "error", library: "clean"},
+		{name: "A-1 hangs up without a reply", reply: "", want: "error", theirs: "clean"},
+		{name: "A-1 FOUND without terminator", reply: "stream: Eicar FOUND", want: "error", theirs: "clean"},
+		{name: "A-1 OK without terminator", reply: "stream: OK", want: "error", theirs: "clean"},
 		{name: "A-2 status ERROR is an error", reply: "stream: Can't allocate memory ERROR\x00", want: "error"},
-		{name: "A-2 ERROR as a line", reply: "stream: Can't allocate memory ERROR\n", want: "error", library: "clean"},
-		{name: "terminator of the other framing", reply: "stream: OK\n", want: "error", library: "clean"},
+		{name: "A-2 ERROR as a line", reply: "stream: Can't allocate memory ERROR\n", want: "error", theirs: "clean"},
+		{name: "terminator of the other framing", reply: "stream: OK\n", want: "error", theirs: "clean"},
 		{name: "CRLF", reply: "stream: OK\r\n", want: "error"},
 		{name: "two replies", reply: "stream: OK\x00stream: Eicar FOUND\x00", want: "error"},
 		{name: "two replies in one", reply: "stream: OK\nstream: Eicar FOUND\x00", want: "virus Eicar"},
@@ -76,9 +76,9 @@ func TestReplies(t *testing.T) {
 					t.Errorf("descriptor: %s, want %s", got, tt.want)
 				}
 			}
-			if tt.library != "" {
-				if got := library(t, stream.address, strings.NewReader(plain)); got != tt.library {
-					t.Logf("the library now takes it for %s, not %s: it was repaired", got, tt.library)
+			if tt.theirs != "" {
+				if got := library(t, stream.address, strings.NewReader(plain)); got != tt.theirs {
+					t.Logf("the library now takes it for %s, not %s: it was repaired", got, tt.theirs)
 				}
 			}
 		})

@@ -32,47 +32,47 @@ const report = "Spam detection software, running on the system \"x\",\nhas ident
 	"                            on more than one line\n"
 
 // P2: a score is believed only when the reply is whole and its numbers are
-// numbers. The column library is what the library makes of the same bytes.
+// numbers. The column theirs is what the library makes of the same bytes.
 func TestReplies(t *testing.T) {
 	tests := []struct {
 		name, reply, want string
-		library           string // "accepts", "panics"
+		theirs            string // "accepts", "panics"
 	}{
 		{name: "spam", reply: says("True ; 15.3 / 5.0", report), want: "score 15.3 / 5; rule GTUBE 1000; rule NO_RELAYS -0; rule MISSING_HEADERS 1.2"},
 		{name: "ham", reply: says("False ; -4.2 / 5.0", ""), want: "score -4.2 / 5"},
 		{name: "yes", reply: says("Yes ; 5 / 5", ""), want: "score 5 / 5"},
 		{name: "blanks", reply: says("False;1/5 ", ""), want: "score 1 / 5"},
-		{name: "not a number", reply: says("False ; nan / 5", ""), want: "error", library: "accepts"},
-		{name: "infinite", reply: says("True ; inf / 5", ""), want: "error", library: "accepts"},
-		{name: "infinite threshold", reply: says("True ; 5 / inf", ""), want: "error", library: "accepts"},
-		{name: "exponent", reply: says("True ; 1e3 / 5", ""), want: "error", library: "accepts"},
-		{name: "hexadecimal", reply: says("True ; 0x10p1 / 5", ""), want: "error", library: "accepts"},
+		{name: "not a number", reply: says("False ; nan / 5", ""), want: "error", theirs: "accepts"},
+		{name: "infinite", reply: says("True ; inf / 5", ""), want: "error", theirs: "accepts"},
+		{name: "infinite threshold", reply: says("True ; 5 / inf", ""), want: "error", theirs: "accepts"},
+		{name: "exponent", reply: says("True ; 1e3 / 5", ""), want: "error", theirs: "accepts"},
+		{name: "hexadecimal", reply: says("True ; 0x10p1 / 5", ""), want: "error", theirs: "accepts"},
 		{name: "a comma", reply: says("True ; 15,3 / 5,0", ""), want: "error"},
 		{name: "too many digits", reply: says("True ; "+strings.Repeat("9", 400)+" / 5", ""), want: "error"},
 		{name: "no numbers", reply: says("True", ""), want: "error"},
 		{name: "empty", reply: says("", ""), want: "error"},
 		{name: "unknown word", reply: says("Maybe ; 1 / 5", ""), want: "error"},
 		{name: "no Spam header", reply: "SPAMD/1.1 0 EX_OK\r\nContent-length: 0\r\n\r\n", want: "error"},
-		{name: "two Spam headers", reply: "SPAMD/1.1 0 EX_OK\r\nContent-length: 0\r\nSpam: False ; 1 / 5\r\nspam: True ; 9 / 5\r\n\r\n", want: "error", library: "accepts"},
+		{name: "two Spam headers", reply: "SPAMD/1.1 0 EX_OK\r\nContent-length: 0\r\nSpam: False ; 1 / 5\r\nspam: True ; 9 / 5\r\n\r\n", want: "error", theirs: "accepts"},
 		{name: "no reply", reply: "", want: "error"},
 		{name: "cut in the status", reply: "SPAMD/1.1 0", want: "error"},
 		{name: "cut in the header", reply: "SPAMD/1.1 0 EX_OK\r\nSpam: Fal", want: "error"},
 		{name: "cut behind the score", reply: "SPAMD/1.1 0 EX_OK\r\nContent-length: 10\r\nSpam: False ; 1 / 5\r\n", want: "error"},
-		{name: "cut in the body", reply: "SPAMD/1.1 0 EX_OK\r\nContent-length: 10\r\nSpam: False ; 1 / 5\r\n\r\nabc", want: "error", library: "accepts"},
-		{name: "length lies low", reply: "SPAMD/1.1 0 EX_OK\r\nContent-length: 1\r\nSpam: False ; 1 / 5\r\n\r\nabc", want: "error", library: "accepts"},
-		{name: "no length", reply: "SPAMD/1.1 0 EX_OK\r\nSpam: False ; 1 / 5\r\n\r\n", want: "error", library: "accepts"},
-		{name: "length is no number", reply: "SPAMD/1.1 0 EX_OK\r\nContent-length: x\r\nSpam: False ; 1 / 5\r\n\r\n", want: "error", library: "accepts"},
+		{name: "cut in the body", reply: "SPAMD/1.1 0 EX_OK\r\nContent-length: 10\r\nSpam: False ; 1 / 5\r\n\r\nabc", want: "error", theirs: "accepts"},
+		{name: "length lies low", reply: "SPAMD/1.1 0 EX_OK\r\nContent-length: 1\r\nSpam: False ; 1 / 5\r\n\r\nabc", want: "error", theirs: "accepts"},
+		{name: "no length", reply: "SPAMD/1.1 0 EX_OK\r\nSpam: False ; 1 / 5\r\n\r\n", want: "error", theirs: "accepts"},
+		{name: "length is no number", reply: "SPAMD/1.1 0 EX_OK\r\nContent-length: x\r\nSpam: False ; 1 / 5\r\n\r\n", want: "error", theirs: "accepts"},
 		{name: "timeout", reply: "SPAMD/1.0 79 Timeout: (300 second timeout while trying to REPORT)\r\n\r\n", want: "error"},
 		{name: "bad header line", reply: "SPAMD/1.0 76 Bad header line: (Content-Length mismatch: Expected 10 bytes, got 9 bytes)\r\n\r\n", want: "error"},
 		{name: "version 1.5", reply: strings.Replace(says("False ; 1 / 5", ""), "1.1", "1.5", 1), want: "error"},
 		{name: "version 2.0", reply: strings.Replace(says("False ; 1 / 5", ""), "1.1", "2.0", 1), want: "error"},
 		{name: "another protocol", reply: "HTTP/1.1 200 OK\r\nContent-length: 0\r\nSpam: False ; 1 / 5\r\n\r\n", want: "error"},
-		{name: "bare LF", reply: strings.ReplaceAll(says("False ; 1 / 5", ""), "\r\n", "\n"), want: "error", library: "accepts"},
+		{name: "bare LF", reply: strings.ReplaceAll(says("False ; 1 / 5", ""), "\r\n", "\n"), want: "error", theirs: "accepts"},
 		{name: "header without a colon", reply: "SPAMD/1.1 0 EX_OK\r\nContent-length: 0\r\nnonsense\r\nSpam: False ; 1 / 5\r\n\r\n", want: "error"},
 		{name: "unknown header", reply: "SPAMD/1.1 0 EX_OK\r\nContent-length: 0\r\nX-New: 1\r\nSpam: False ; 1 / 5\r\n\r\n", want: "score 1 / 5"},
-		{name: "Set header panics the library", reply: "SPAMD/1.1 0 EX_OK\r\nContent-length: 0\r\nSpam: False ; 1 / 5\r\nSet: foo\r\n\r\n", want: "error", library: "panics"},
-		{name: "Message-class panics the library", reply: "SPAMD/1.1 0 EX_OK\r\nContent-length: 0\r\nSpam: False ; 1 / 5\r\nMessage-class: zzz\r\n\r\n", want: "error", library: "panics"},
-		{name: "endless body", reply: says("False ; 1 / 5", strings.Repeat("x\n", 5<<20)), want: "error", library: "accepts"},
+		{name: "Set header panics the library", reply: "SPAMD/1.1 0 EX_OK\r\nContent-length: 0\r\nSpam: False ; 1 / 5\r\nSet: foo\r\n\r\n", want: "error", theirs: "panics"},
+		{name: "Message-class panics the library", reply: "SPAMD/1.1 0 EX_OK\r\nContent-length: 0\r\nSpam: False ; 1 / 5\r\nMessage-class: zzz\r\n\r\n", want: "error", theirs: "panics"},
+		{name: "endless body", reply: says("False ; 1 / 5", strings.Repeat("x\n", 5<<20)), want: "error", theirs: "accepts"},
 		{name: "endless line", reply: strings.Repeat("x", 10<<20), want: "error"},
 		{name: "many headers", reply: "SPAMD/1.1 0 EX_OK\r\n" + strings.Repeat("X: y\r\n", 1<<20) + "\r\n", want: "error"},
 	}
@@ -84,12 +84,12 @@ func TestReplies(t *testing.T) {
 					t.Errorf("%s: %s, want %s", network, got, tt.want)
 				}
 			}
-			if tt.library == "" || strings.HasPrefix(tt.name, "endless") { // that would take minutes
+			if tt.theirs == "" || strings.HasPrefix(tt.name, "endless") { // that would take minutes
 				return
 			}
 			fake := (&fakeSpamd{reply: tt.reply}).start(t, "tcp")
-			if got := library(t, fake.address); got != tt.library {
-				t.Logf("the library now %s, was seen as %s: it was repaired", got, tt.library)
+			if got := library(t, fake.address); got != tt.theirs {
+				t.Logf("the library now %s, was seen as %s: it was repaired", got, tt.theirs)
 			}
 		})
 	}

@@ -2,15 +2,14 @@ package console
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gatepost/internal/unixsocket"
 )
 
 // listenUnix opens a socket that only root and our own user may use.
@@ -18,7 +17,7 @@ func listenUnix(path string) (net.Listener, error) {
 	if err := os.Mkdir(filepath.Dir(path), 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	if err := removeStale(path); err != nil {
+	if err := unixsocket.RemoveStale(path); err != nil {
 		return nil, err
 	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -31,30 +30,6 @@ func listenUnix(path string) (net.Listener, error) {
 		return nil, err
 	}
 	return &bounded{Listener: own{l}, slots: make(chan struct{}, maxConnections)}, nil
-}
-
-// removeStale removes the socket of a process that is gone, and nothing else:
-// no file, no symbolic link, no socket that answers.
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%s is in the way and is no socket", path)
-	}
-	c, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		_ = c.Close()
-		return fmt.Errorf("%s is in use by another process", path)
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return err
-	}
-	return os.Remove(path)
 }
 
 // own is a listener that closes connections of other users.

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"time"
+
+	"gatepost/internal/unixsocket"
 )
 
 // feed takes windows by HTTP over a unix socket.
@@ -22,32 +24,14 @@ const (
 	maxForm     = 4 << 10
 )
 
-// listenFeed opens the socket. One that a dead process left is replaced, a file
-// of another kind never.
 func listenFeed(s *Server) (*feed, error) {
-	path := s.cfg.Socket
-	if info, err := os.Lstat(path); err == nil {
-		if info.Mode().Type() != os.ModeSocket {
-			return nil, fmt.Errorf("drac: %s is there and is no socket", path)
-		}
-		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
-			_ = c.Close()
-			return nil, fmt.Errorf("drac: %s is in use", path)
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("drac: %w", err)
-		}
-	}
 	mode, err := s.cfg.mode()
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("unix", path)
+	l, err := unixsocket.Listen(s.cfg.Socket, func(file string) error { return os.Chmod(file, mode) })
 	if err != nil {
 		return nil, fmt.Errorf("drac: %w", err)
-	}
-	if err := os.Chmod(path, mode); err != nil {
-		return nil, errors.Join(fmt.Errorf("drac: %w", err), l.Close())
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /", s.take)

@@ -35,13 +35,31 @@ func Up[S Server](t T, s S) S {
 	t.Helper()
 	Watch(t, s)
 	if err := s.Start(); err != nil {
-		var missing *MissingError
-		if errors.As(err, &missing) && !CI() {
-			t.Skipf("%v", err)
-		}
-		t.Fatalf("start %T: %v", s, err)
+		Need(t, fmt.Errorf("start %T: %w", s, err))
 	}
 	return s
+}
+
+// Need ends a test that got an error: a Debian package that is missing skips it,
+// but for CI; anything else fails it. nil is nothing.
+func Need(t T, err error) {
+	t.Helper()
+	var missing *MissingError
+	switch {
+	case err == nil:
+	case errors.As(err, &missing) && !CI():
+		t.Skipf("%v", missing)
+	default:
+		t.Fatalf("%v", err)
+	}
+}
+
+// Program returns the path of a program that a test needs.
+func Program(t T, program, pkg string) string {
+	t.Helper()
+	path, err := find(program, pkg)
+	Need(t, err)
+	return path
 }
 
 // Watch stops s after the test, if it runs then, and shows its log when the

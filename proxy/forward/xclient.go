@@ -99,18 +99,11 @@ func xcommands(verb string, attributes []attribute) []string {
 // xvalue encodes a value as xtext (RFC 3461 4). One that is too long is as
 // unknown as none: half a name is another name.
 func xvalue(s string) string {
-	var b strings.Builder
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c >= 0x7f || c == '+' || c == '=' {
-			fmt.Fprintf(&b, "+%02X", c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	if b.Len() == 0 || b.Len() > maxXValue {
+	text := mail.Xtext(s)
+	if text == "" || len(text) > maxXValue {
 		return unavailable
 	}
-	return b.String()
+	return text
 }
 
 // introduces reports whether a message comes with an XCLIENT. Our own

@@ -270,13 +270,7 @@ func agree(t *testing.T, v variant, m maker, count int, seen map[string]int) int
 	}
 	r := testkit.NewSendmailRules(testkit.Dir(t))
 	r.Access, r.Local, r.Relay, r.Config = text, local, relay, append([]string{"define(`confAUTH_MECHANISMS', `PLAIN')dnl", "TRUST_AUTH_MECH(`PLAIN')dnl"}, v.mc...)
-	if err := r.Make(); err != nil {
-		var missing *testkit.MissingError
-		if errors.As(err, &missing) && !testkit.CI() {
-			t.Skip(err)
-		}
-		t.Fatal(err)
-	}
+	testkit.Need(t, r.Make())
 	var list []question
 	var lines []string
 	for range count {

@@ -164,24 +164,11 @@ func replace(rcpt mail.Path, to []mail.Address) []mail.Edit {
 	}
 	args := rcpt.Args
 	if _, ok := rcpt.Arg("ORCPT"); !ok && rcpt.IsASCII() {
-		args = append(slices.Clone(args), "ORCPT=rfc822;"+xtext(rcpt.String()))
+		args = append(slices.Clone(args), "ORCPT=rfc822;"+mail.Xtext(rcpt.String()))
 	}
 	edits := []mail.Edit{mail.DeleteRecipient{Recipient: rcpt.Address}}
 	for _, a := range to {
 		edits = append(edits, mail.AddRecipient{Recipient: mail.Path{Address: a, Args: args}})
 	}
 	return edits
-}
-
-// xtext encodes a value (RFC 3461 4).
-func xtext(s string) string {
-	var b []byte
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c >= 0x7f || c == '+' || c == '=' {
-			b = fmt.Appendf(b, "+%02X", c)
-		} else {
-			b = append(b, c)
-		}
-	}
-	return string(b)
 }
