@@ -290,6 +290,7 @@ func TestEndOfHeld(t *testing.T) {
 					t.Errorf("move: %v", err)
 				}
 				r.run()
+				synctest.Wait() // the spool is read: what it shows of a notification is not put off
 				n, err := r.queue.Expire(t.Context(), id)
 				if !errors.Is(err, tt.want) || (n == 1) != (tt.want == nil) {
 					t.Fatalf("%d, %v, want %v", n, err, tt.want)
