@@ -1,6 +1,7 @@
 package filters
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -28,6 +29,13 @@ type Config struct {
 	// NoHold names the entries whose mail can't be held here: on_error =
 	// "hold" means tempfail there.
 	NoHold []string `toml:"-"`
+
+	// Inspect takes a message apart, for filters and rules that want to know
+	// what is inside; nil: nobody does. It keeps to limits of its own and never
+	// fails: what it could not see is in its result.
+	Inspect func(context.Context, *mail.Message) *mail.Inside `toml:"-"`
+	// Finishers come after the verdict, in this order.
+	Finishers []Finisher `toml:"-"`
 }
 
 // DefaultConfig is used for keys that are not in the configuration.

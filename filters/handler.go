@@ -36,7 +36,7 @@ func (h *handler) Helo(ctx context.Context, tx *mail.Transaction) mail.Verdict {
 // Mail begins a transaction, clean of what was found in the one before.
 func (h *handler) Mail(ctx context.Context, tx *mail.Transaction) mail.Verdict {
 	h.seats.over()
-	tx.Findings = slices.Concat(h.connect, h.helo)
+	tx.Findings, tx.Inside, tx.Asked = slices.Concat(h.connect, h.helo), nil, nil
 	return h.judge(ctx, mail.StageMail, tx, nil)
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"runtime/debug"
 	"slices"
+	"strings"
 
 	"gatepost/internal/mail"
 )
@@ -28,6 +29,7 @@ func (s *handler) judge(ctx context.Context, stage mail.Stage, tx *mail.Transact
 	if h.refusedAlready() {
 		return h.verdict()
 	}
+	h.inspect(ctx)
 	for rest := m.stages[stage]; len(rest) > 0; {
 		g := h.group(rest)
 		if h.ask(ctx, g) {
@@ -35,8 +37,9 @@ func (s *handler) judge(ctx context.Context, stage mail.Stage, tx *mail.Transact
 		}
 		rest = rest[len(g):]
 	}
-	v = h.verdict()
+	v = h.finish(ctx, h.verdict(), tx.Message)
 	tx.Findings = append(h.tx.Findings, h.shadows.end(m.steps)...)
+	tx.Inside, tx.Asked = h.tx.Inside, append(tx.Asked, h.asked...)
 	return v
 }
 
@@ -59,7 +62,8 @@ type hearing struct {
 	body     lease
 	ledger   *ledger // nil before the message
 	failures []mail.Finding
-	vote     Vote // the strongest; of equal ones that of the first step
+	vote     Vote         // the strongest; of equal ones that of the first step
+	asked    []mail.Asked // in the order of the answers
 	seats    seats
 	shadows  shadows
 }
@@ -89,6 +93,13 @@ func (m *Multiplexer) newHearing(stage mail.Stage, tx *mail.Transaction, rcpt *m
 		h.apply(h.forged)
 	}
 	return h
+}
+
+// inspect takes the message apart as it stands, where somebody wants to know.
+func (h *hearing) inspect(ctx context.Context) {
+	if h.m.cfg.Inspect != nil && h.tx.Message != nil {
+		h.tx.Inside = h.m.cfg.Inspect(ctx, h.tx.Message)
+	}
 }
 
 // apply makes the edits part of what the next ones see.
@@ -121,13 +132,14 @@ func (h *hearing) ask(ctx context.Context, g group) (enough bool) {
 	}
 	hear(ctx, waiting, func(q *question) bool {
 		if len(g) > 1 && len(q.answer.report.Edits) > 0 { // others were shown the message without them
-			q.answer = outcome{err: errNoRights}
+			q.answer = outcome{err: errNoRights, asked: q.answer.asked}
 		}
 		heard[q.at] = &q.answer
+		h.asked = append(h.asked, q.answer.asked)
 		enough = h.enough(g, heard)
 		return enough
 	})
-	h.take(g, heard)
+	h.take(ctx, g, heard)
 	return enough || h.decided()
 }
 
@@ -215,7 +227,7 @@ func (h *hearing) findings(g group, heard []*outcome) []mail.Finding {
 }
 
 // take makes what was heard part of the hearing.
-func (h *hearing) take(g group, heard []*outcome) {
+func (h *hearing) take(ctx context.Context, g group, heard []*outcome) {
 	for _, f := range h.findings(g, heard) {
 		failed := f.Name == mail.FindingFailed
 		if failed {
@@ -225,16 +237,42 @@ func (h *hearing) take(g group, heard []*outcome) {
 			h.tx.Findings = append(h.tx.Findings, f)
 		}
 	}
+	rebuilt := false
 	for i, o := range heard {
 		if o == nil {
 			continue
 		}
 		h.apply(o.report.Edits)
+		rebuilt = rebuilt || rebuilds(o.report.Edits)
 		h.vote = h.vote.stronger(o.report.Vote)
 		if o.err != nil && g[i].Session != nil {
 			h.seats.of(g[i]).failed = o.err
 		}
 	}
+	if rebuilt {
+		h.inspect(ctx)
+	}
+}
+
+// rebuilds reports whether what is in a message may be other after the edits.
+func rebuilds(edits []mail.Edit) bool {
+	return slices.ContainsFunc(edits, func(e mail.Edit) bool {
+		switch e := e.(type) {
+		case mail.ReplaceBody, mail.DeleteHeader:
+			return true
+		case mail.InsertHeader:
+			return isStructure(e.Field)
+		case mail.ChangeHeader:
+			return true
+		}
+		return false
+	})
+}
+
+// isStructure reports whether a field tells how a message is built.
+func isStructure(f mail.Field) bool {
+	name := strings.ToLower(f.Name())
+	return strings.HasPrefix(name, "content-") || name == "mime-version"
 }
 
 // settled reports whether nothing that could still be found changes the

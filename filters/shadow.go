@@ -27,9 +27,8 @@ func (sh *shadows) start(ctx context.Context, s *step, f Filter, tx *mail.Transa
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Timeout)
 	s.checks.start(s.Name, func() {
 		defer cancel()
-		report, err := s.ask(ctx, f, tx)
-		if err == nil {
-			sh.record(s, tx, report.Findings)
+		if o := s.ask(ctx, f, tx); o.err == nil {
+			sh.record(s, tx, o.report.Findings)
 		}
 	})
 }

@@ -26,7 +26,7 @@ type step struct {
 
 // ask makes one check with all that guards it: breaker, turn, timeout, panic.
 // It always returns soon after ctx ends.
-func (s *step) ask(ctx context.Context, f Filter, tx *mail.Transaction) (Report, error) {
+func (s *step) ask(ctx context.Context, f Filter, tx *mail.Transaction) outcome {
 	start := time.Now()
 	report, err := s.check(ctx, f, tx)
 	took := time.Since(start)
@@ -39,7 +39,7 @@ func (s *step) ask(ctx context.Context, f Filter, tx *mail.Transaction) (Report,
 	if err != nil && result != ResultCancelled && result != ResultDown {
 		s.logFailure(ctx, err, took)
 	}
-	return report, err
+	return outcome{report, err, mail.Asked{Filter: s.Name, Stage: tx.Stage, Result: result, Start: start, Took: took, Shadow: s.Shadow}}
 }
 
 // record tells the breaker. Waiting in vain for a turn is not the filter's
@@ -84,6 +84,7 @@ func (s *step) logFailure(ctx context.Context, err error, took time.Duration) {
 type outcome struct {
 	report Report
 	err    error
+	asked  mail.Asked
 }
 
 // check waits for a turn and runs the filter. One that ignores its context is

@@ -53,7 +53,7 @@ type question struct {
 }
 
 func (q *question) ask(ctx context.Context) {
-	q.answer.report, q.answer.err = q.step.ask(ctx, q.filter, &q.view)
+	q.answer = q.step.ask(ctx, q.filter, &q.view)
 }
 
 // taker is a question that is asked in turns.

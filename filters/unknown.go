@@ -60,13 +60,13 @@ func (h *handler) Unknown(ctx context.Context, tx *mail.Transaction, command str
 		if seat.failed != nil || !sitting.Wants(view) {
 			continue
 		}
-		report, err := s.ask(ctx, unknownCommand{sitting, command}, view)
-		if err != nil {
-			seat.failed = err
+		o := s.ask(ctx, unknownCommand{sitting, command}, view)
+		if o.err != nil {
+			seat.failed = o.err
 			continue
 		}
-		if report.Vote.Action >= mail.TempFail {
-			return report.Vote.verdict()
+		if o.report.Vote.Action >= mail.TempFail {
+			return o.report.Vote.verdict()
 		}
 	}
 	return mail.Verdict{}

@@ -29,6 +29,9 @@ type Transaction struct {
 	Message  *Message // nil before StageMessage
 	Findings []Finding
 	Start    time.Time
+
+	Inside *Inside // at StageMessage, where somebody wants it; never changed
+	Asked  []Asked // for the record: the filters, in the order of their answers
 }
 
 // Finding is a fact that a filter established. It says nothing of what to do.

@@ -29,6 +29,14 @@ type Verdict struct {
 	Close  bool   // with a refusal: the connection ends behind it
 	Edits  []Edit // of the message, when it is delivered or held
 
+	// Alter is what is to be changed in the text or the parts of a message that
+	// is delivered. Who judges makes edits of it, so that a verdict that leaves
+	// a Multiplexer has none.
+	Alter []Alteration
+
+	// Rules are those that matched, for the record.
+	Rules []RuleHit
+
 	// Unscanned, with Quarantine, names the filters that could not tell,
 	// separated by commas: the message is to be judged again when they are
 	// back, and goes nowhere before.
