@@ -1,0 +1,103 @@
+package archive
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Limits of what may be opened for one message.
+type Limits struct {
+	// Depth of archives in archives. Default 10.
+	Depth int `toml:"archive_depth"`
+	// Files in all archives together. Default 10000.
+	Files int `toml:"archive_files"`
+	// Bytes that all archives together may decode to. Default 128MB.
+	Bytes int64 `toml:"archive_bytes,size"`
+	// Ratio of decoded to encoded bytes of one archive, asked from 10 MB on. Default 250.
+	Ratio int64 `toml:"archive_ratio"`
+	// Memory for nested archives and for the dictionaries of decoders at any
+	// one time. Default 32MB.
+	Memory int64 `toml:"archive_memory,size"`
+}
+
+// ratioFrom is where the ratio begins to count: small files of one repeated
+// byte are common.
+const ratioFrom = 10 << 20
+
+// DefaultLimits are enough for ordinary mail.
+func DefaultLimits() Limits {
+	return Limits{Depth: 10, Files: 10_000, Bytes: 128 << 20, Ratio: 250, Memory: 32 << 20}
+}
+
+// Validate says which limit makes no sense.
+func (l Limits) Validate() error {
+	switch {
+	case l.Depth < 1 || l.Depth > 64:
+		return fmt.Errorf("archive_depth %d: want 1 to 64", l.Depth)
+	case l.Files < 1 || l.Files > 10_000_000:
+		return fmt.Errorf("archive_files %d: want 1 to 10000000", l.Files)
+	case l.Bytes < 1<<20 || l.Bytes > 1<<40:
+		return fmt.Errorf("archive_bytes %d: want 1MB to 1TB", l.Bytes)
+	case l.Ratio < 2:
+		return fmt.Errorf("archive_ratio %d: want at least 2", l.Ratio)
+	case l.Memory < 1<<20 || l.Memory > 1<<34:
+		return fmt.Errorf("archive_memory %d: want 1MB to 16GB", l.Memory)
+	}
+	return nil
+}
+
+// Budget is what is left of the limits for one message. It is made once per
+// message, shared by all its archives, and used by one goroutine at a time.
+type Budget struct {
+	limits Limits
+	files  int
+	bytes  int64
+	held   int64
+	// spent is the first limit of the whole message that was reached: then
+	// nothing more is opened.
+	spent error
+}
+
+// NewBudget makes the budget of one message.
+func NewBudget(l Limits) *Budget { return &Budget{limits: l} }
+
+// Used says how many files were counted, and how many bytes were decoded.
+func (b *Budget) Used() (files int, bytes int64) { return b.files, b.bytes }
+
+var errMemory = errors.New("needs more memory than is allowed")
+
+// file counts one file.
+func (b *Budget) file() error {
+	if b.spent == nil && b.files >= b.limits.Files {
+		b.spent = fmt.Errorf("more than %d files", b.limits.Files)
+	}
+	if b.spent != nil {
+		return b.spent
+	}
+	b.files++
+	return nil
+}
+
+// decoded counts n bytes that were decoded.
+func (b *Budget) decoded(n int) error {
+	b.bytes += int64(n)
+	if b.spent == nil && b.bytes > b.limits.Bytes {
+		b.spent = fmt.Errorf("more than %d bytes decoded", b.limits.Bytes)
+	}
+	return b.spent
+}
+
+// hold takes n bytes of the memory, which release gives back.
+func (b *Budget) hold(n int64) error {
+	if n < 0 || n > b.limits.Memory-b.held {
+		return errMemory
+	}
+	b.held += n
+	return nil
+}
+
+func (b *Budget) release(n int64) { b.held -= n }
+
+// took is a generous end for one archive whose decoder can't be stopped.
+const took = time.Minute
