@@ -42,6 +42,8 @@ type Finding struct {
 	Score  float64 // what it adds to the score of the message
 	Text   string  // for people: why, where, how much
 	Rcpt   Address // the recipient that it is about; zero for all of the mail
+	Part   string  // the path of the part that it is about, as in Inside; "" for none
+	List   string  // the operator's list that says so; "" for none
 }
 
 // Names of findings that the policy knows.
