@@ -49,24 +49,25 @@ type ControlDeps struct {
 type Control struct {
 	deps     ControlDeps
 	path     string
+	mux      *http.ServeMux
+	routes   []Route
 	listener net.Listener
 	server   *http.Server
 }
 
 // NewControl makes the API for a socket at path; Listen opens it.
 func NewControl(path string, deps ControlDeps) *Control {
-	c := &Control{deps: deps, path: path}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", c.status)
-	mux.HandleFunc("GET /v1/queue", c.all)
-	mux.HandleFunc("POST /v1/queue/list", c.list)
-	mux.HandleFunc("POST /v1/queue/shape", c.shape)
-	mux.HandleFunc("GET /v1/queue/{id}", c.show)
-	mux.HandleFunc("GET /v1/queue/{id}/content", c.content)
-	mux.HandleFunc("POST /v1/queue/{action}", c.act)
-	mux.HandleFunc("POST /v1/reload", c.reload)
-	c.handleState(mux)
-	c.server = newServer(mux, deps.Log)
+	c := &Control{deps: deps, path: path, mux: http.NewServeMux()}
+	c.route("GET /v1/status", ViewMail, c.status)
+	c.route("GET /v1/queue", ViewMail, c.all)
+	c.route("POST /v1/queue/list", ViewMail, c.list)
+	c.route("POST /v1/queue/shape", ViewSystem, c.shape)
+	c.route("GET /v1/queue/{id}", ViewMail, c.show)
+	c.route("GET /v1/queue/{id}/content", ViewContent, c.content)
+	c.route("POST /v1/queue/{action}", ActQueue, c.act)
+	c.route("POST /v1/reload", AdministerIt, c.reload)
+	c.handleState()
+	c.server = newServer(asRoot(c.mux), deps.Log)
 	// A large message or a long list may go to a slow terminal.
 	c.server.WriteTimeout = 10 * time.Minute
 	return c
@@ -94,7 +95,7 @@ func (c *Control) status(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, c.deps.Status())
 }
 
-func (c *Control) all(w http.ResponseWriter, _ *http.Request) { c.stream(w, Filter{}) }
+func (c *Control) all(w http.ResponseWriter, r *http.Request) { c.stream(w, r, Filter{}) }
 
 func (c *Control) list(w http.ResponseWriter, r *http.Request) {
 	var f Filter
@@ -105,15 +106,19 @@ func (c *Control) list(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, failure{err.Error()})
 		return
 	}
-	c.stream(w, f)
+	c.stream(w, r, f)
 }
 
 // stream writes one JSON object a line: the queue may be long.
-func (c *Control) stream(w http.ResponseWriter, f Filter) {
+func (c *Control) stream(w http.ResponseWriter, r *http.Request, f Filter) {
+	id := IdentityOf(r.Context())
 	w.Header().Set("Content-Type", jsonLines)
 	out := bufio.NewWriterSize(w, streamBuffer)
 	enc := json.NewEncoder(out)
 	for m := range c.deps.Queue.List(f) {
+		if !id.Sees(m.people()...) {
+			continue
+		}
 		if enc.Encode(m) != nil {
 			return // the client is gone
 		}
@@ -150,6 +155,10 @@ func (c *Control) show(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
+	if !IdentityOf(r.Context()).Sees(m.people()...) {
+		refuse(w, spool.ErrNotFound)
+		return
+	}
 	answer(w, http.StatusOK, m)
 }
 
@@ -157,6 +166,9 @@ func (c *Control) content(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	if !mail.ValidID(id) {
 		refuse(w, badID(id))
+		return
+	}
+	if !c.maySee(w, r, id) {
 		return
 	}
 	body := &lateBody{w: w}
@@ -169,6 +181,22 @@ func (c *Control) content(w http.ResponseWriter, r *http.Request) {
 		// this was not all.
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// maySee answers those who may not know of a message as if there were none.
+func (c *Control) maySee(w http.ResponseWriter, r *http.Request, id string) bool {
+	who := IdentityOf(r.Context())
+	if who.SeesAll() {
+		return true
+	}
+	m, err := c.deps.Queue.Show(id)
+	if err == nil && !who.Sees(m.people()...) {
+		err = spool.ErrNotFound
+	}
+	if err != nil {
+		refuse(w, err)
+	}
+	return err == nil
 }
 
 // lateBody sends the header of the answer with the first byte of the content:

@@ -68,3 +68,15 @@ type Queue interface {
 	// others. lane is that of Move.
 	Apply(ctx context.Context, a Action, lane string, ids []string) (done int, err error)
 }
+
+// people are all recipients, those that have the message included.
+func (m *Message) people() []string {
+	var all []string
+	for _, r := range m.Recipients {
+		all = append(all, r.Address)
+	}
+	for _, r := range m.Done {
+		all = append(all, r.Address)
+	}
+	return all
+}

@@ -42,14 +42,14 @@ type deleted struct {
 	Deleted int `json:"deleted"`
 }
 
-func (c *Control) handleState(mux *http.ServeMux) {
+func (c *Control) handleState() {
 	if c.deps.State == nil {
 		return
 	}
 	for name, do := range map[string]func(http.ResponseWriter, *http.Request, stateRequest) error{
 		"list": c.stateList, "get": c.stateGet, "put": c.statePut, "delete": c.stateDelete,
 	} {
-		mux.HandleFunc("POST /v1/state/"+name, func(w http.ResponseWriter, r *http.Request) {
+		c.route("POST /v1/state/"+name, AdministerIt, func(w http.ResponseWriter, r *http.Request) {
 			var req stateRequest
 			if !decode(w, r, &req) {
 				return
