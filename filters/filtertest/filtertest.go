@@ -40,7 +40,15 @@ type Subject struct {
 	// to be asked about something else.
 	Prepare func(tx *mail.Transaction)
 
-	patience time.Duration // 0: see above
+	patience time.Duration     // 0: see above
+	texts    map[string]string // nil: Messages
+}
+
+func (s Subject) messagesToAsk() map[string]string {
+	if s.texts != nil {
+		return s.texts
+	}
+	return Messages()
 }
 
 // soon fails the test when do takes too long.
@@ -115,7 +123,7 @@ func (s Subject) step(t *testing.T) {
 // messages asks about all kinds of messages.
 func (s Subject) messages(t *testing.T) {
 	step := s.New(t)
-	for name, text := range Messages() {
+	for name, text := range s.messagesToAsk() {
 		t.Run(name, func(t *testing.T) {
 			first := s.ask(t, step, text)
 			if second := s.ask(t, step, text); !s.Remembers && !same(first, second) {
@@ -190,7 +198,7 @@ func (s Subject) concurrent(t *testing.T) {
 	before := runtime.NumGoroutine()
 	t.Run("asks", func(t *testing.T) {
 		step := s.New(t)
-		texts := Messages()
+		texts := s.messagesToAsk()
 		alone := make(map[string][]mail.Finding)
 		for name, text := range texts {
 			alone[name] = s.ask(t, step, text)
