@@ -14,12 +14,14 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+
+	"gatepost/internal/tomltext"
 )
 
 // reader collects what is wrong while one file is read.
 type reader struct {
 	file     string
-	lines    lines
+	lines    tomltext.Lines
 	problems Problems
 	warnings Problems
 	meant    map[string]bool // paths that unknown keys were probably meant to be
@@ -31,14 +33,14 @@ type place struct {
 	r    *reader
 	path string
 	key  string // the last part of path
-	node *node
+	node *tomltext.Node
 }
 
 func (p place) position() Position {
 	if p.node == nil {
 		return Position{}
 	}
-	return p.r.lines.position(p.node.at)
+	return p.r.lines.Position(p.node.At)
 }
 
 func (p place) at(what, do string) Problem {
@@ -56,7 +58,7 @@ func (p place) child(key string) place {
 	if p.path != "" {
 		path = p.path + "." + path
 	}
-	n := p.node.child(key)
+	n := p.node.Child(key)
 	if n == nil {
 		n = p.node
 	}
@@ -64,7 +66,7 @@ func (p place) child(key string) place {
 }
 
 func (p place) item(i int) place {
-	n := p.node.item(i)
+	n := p.node.Item(i)
 	if n == nil {
 		n = p.node
 	}
@@ -116,7 +118,7 @@ func (t table) tables(key string) []named {
 	for _, name := range slices.Sorted(maps.Keys(outer.values)) {
 		all = append(all, named{outer.table(name), name})
 	}
-	slices.SortStableFunc(all, func(a, b named) int { return cmp.Compare(a.node.at, b.node.at) })
+	slices.SortStableFunc(all, func(a, b named) int { return cmp.Compare(a.node.At, b.node.At) })
 	return all
 }
 
@@ -137,8 +139,8 @@ func (t table) bind(dst ...any) {
 	for _, key := range slices.Sorted(maps.Keys(t.values)) {
 		p := t.child(key)
 		if fields[key] == nil {
-			p.problem("unknown key", didYouMean(key, known))
-			t.r.meant[t.child(suggest(key, known)).path] = true
+			p.problem("unknown key", tomltext.DidYouMean(key, known))
+			t.r.meant[t.child(tomltext.Suggest(key, known)).path] = true
 		}
 		for _, f := range fields[key] {
 			p.set(f, t.values[key])

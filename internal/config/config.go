@@ -27,6 +27,7 @@ import (
 	"gatepost/internal/maillog"
 	"gatepost/internal/recipients"
 	"gatepost/internal/state"
+	"gatepost/internal/tomltext"
 	"gatepost/internal/users"
 	"gatepost/milter"
 	"gatepost/proxy"
@@ -174,8 +175,8 @@ func load(path string, listening bool) (*Config, error) {
 }
 
 func read(path, text string, listening bool) (*Config, error) {
-	r := &reader{file: path, lines: newLines(text), meant: make(map[string]bool)}
-	top := table{place: place{r: r, node: scan(text)}}
+	r := &reader{file: path, lines: tomltext.NewLines(text), meant: make(map[string]bool)}
+	top := table{place: place{r: r, node: tomltext.Scan(text)}}
 	if _, err := toml.Decode(text, &top.values); err != nil {
 		return nil, r.syntax(err)
 	}
@@ -193,7 +194,7 @@ func (r *reader) syntax(err error) error {
 	p := Problem{File: r.file, What: "is no TOML: " + err.Error()}
 	var parse toml.ParseError
 	if errors.As(err, &parse) {
-		p.Position = Position{parse.Position.Line, parse.Position.Col}
+		p.Position = Position{Line: parse.Position.Line, Column: parse.Position.Col}
 		p.What = parse.Message
 		_, excerpt, _ := strings.Cut(parse.ErrorWithPosition(), "\n\n")
 		if _, lines, ok := strings.Cut(excerpt, "\n\n"); ok {

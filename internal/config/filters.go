@@ -8,6 +8,7 @@ import (
 	"gatepost/filters/child"
 	"gatepost/filters/clamav"
 	"gatepost/filters/spamassassin"
+	"gatepost/internal/tomltext"
 	"gatepost/milter"
 )
 
@@ -58,7 +59,7 @@ func (c *Config) readFilters(top table) {
 		case slices.Contains(later, kind):
 			at.problem(fmt.Sprintf("filters of the kind %q are not built yet in this version", kind), "remove the section")
 		default:
-			at.problem(fmt.Sprintf("there is no filter %q", kind), didYouMean(kind, kinds))
+			at.problem(fmt.Sprintf("there is no filter %q", kind), tomltext.DidYouMean(kind, kinds))
 		}
 		c.Filters = append(c.Filters, f)
 	}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"gatepost/internal/tomltext"
 )
 
 // attach gives what the owner of dst found wrong with it to the keys in the
@@ -20,7 +22,7 @@ func (t table) attach(texts []string, dst any, prefixes ...string) {
 			text = strings.TrimPrefix(text, prefix)
 		}
 		p, what := t.place, text
-		if path, rest, ok := cutKey(text); ok && fields[cutIndex(path[0])] != nil {
+		if path, rest, ok := tomltext.CutKey(text); ok && fields[cutIndex(path[0])] != nil {
 			for _, key := range path {
 				p = p.step(key)
 			}
@@ -62,27 +64,6 @@ func (p place) step(key string) place {
 func cutIndex(key string) string {
 	name, _, _ := strings.Cut(key, "[")
 	return name
-}
-
-// cutKey cuts a dotted key off the front of a text, where it begins with one.
-func cutKey(text string) (path []string, rest string, ok bool) {
-	s := &scanner{text: text}
-	for {
-		name, ok := s.name(" \t.:")
-		if !ok {
-			return nil, "", false
-		}
-		path = append(path, name)
-		if s.at == len(text) || text[s.at] != '.' {
-			break
-		}
-		s.at++
-	}
-	rest, ok = text[s.at:], s.at < len(text) && (text[s.at] == ':' || text[s.at] == ' ')
-	if strings.HasPrefix(rest, " and ") { // two keys that don't fit each other
-		return path, text, ok
-	}
-	return path, strings.TrimLeft(rest, ": "), ok
 }
 
 // among reports whether one of the problems is that of p.

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"gatepost/internal/tomltext"
 )
 
-// Position is a place in a file. Lines and columns count from one, columns in
-// bytes, as compilers do; 0 is unknown.
-type Position struct{ Line, Column int }
+// Position is a place in a file.
+type Position = tomltext.Position
 
 // Problem is one thing that is wrong with a configuration, or strange about it.
 type Problem struct {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"gatepost/internal/tomltext"
 	"gatepost/internal/users"
 )
 
@@ -86,7 +87,7 @@ func (c *Config) readSource(top table, s named) users.Source {
 		s.attach(split(err), &cfg)
 		return source
 	}
-	at.problem(fmt.Sprintf("users of the kind %q are not known", kind), didYouMean(kind, kindsOfUsers))
+	at.problem(fmt.Sprintf("users of the kind %q are not known", kind), tomltext.DidYouMean(kind, kindsOfUsers))
 	return nil
 }
 
@@ -101,7 +102,7 @@ func (c *Config) useUsers(top table, sources map[string]users.Source) {
 		for n, name := range l.Auth {
 			source, there := sources[name]
 			if !there {
-				at.child("auth").item(n).problem(fmt.Sprintf("there is no section [auth.%s]", quoteKey(name)), didYouMean(name, names))
+				at.child("auth").item(n).problem(fmt.Sprintf("there is no section [auth.%s]", quoteKey(name)), tomltext.DidYouMean(name, names))
 			} else if seen[name] {
 				at.child("auth").item(n).problem(fmt.Sprintf("%q is there twice", name), "remove one")
 			}

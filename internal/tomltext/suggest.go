@@ -1,9 +1,9 @@
-package config
+package tomltext
 
 import "strings"
 
-// suggest returns the known word that was probably meant, or "".
-func suggest(word string, known []string) string {
+// Suggest returns the known word that was probably meant, or "".
+func Suggest(word string, known []string) string {
 	best, distance := "", max(1, len(word)/3)+1
 	for _, k := range known {
 		if d := editDistance(strings.ToLower(word), k); d < distance {
@@ -13,9 +13,9 @@ func suggest(word string, known []string) string {
 	return best
 }
 
-// didYouMean is the advice for an unknown word.
-func didYouMean(word string, known []string) string {
-	if s := suggest(word, known); s != "" {
+// DidYouMean is the advice for an unknown word.
+func DidYouMean(word string, known []string) string {
+	if s := Suggest(word, known); s != "" {
 		return `did you mean "` + s + `"?`
 	}
 	if len(known) == 0 {

@@ -1,4 +1,4 @@
-package config
+package tomltext
 
 import (
 	"fmt"
@@ -40,19 +40,19 @@ func TestScan(t *testing.T) {
 			if _, err := toml.Decode(tt.text, &v); err != nil {
 				t.Fatalf("the test's own text: %v", err)
 			}
-			n := scan(tt.text)
+			n := Scan(tt.text)
 			for _, step := range tt.path {
 				switch step := step.(type) {
 				case string:
-					n = n.child(step)
+					n = n.Child(step)
 				case int:
-					n = n.item(step)
+					n = n.Item(step)
 				}
 			}
 			if n == nil {
 				t.Fatalf("%v not found", tt.path)
 			}
-			if got := newLines(tt.text).position(n.at); got != tt.want {
+			if got := NewLines(tt.text).Position(n.At); got != tt.want {
 				t.Errorf("position of %v = %v, want %v", tt.path, got, tt.want)
 			}
 		})
@@ -69,7 +69,7 @@ func FuzzScan(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		n := scan(text)
+		n := Scan(text)
 		var v map[string]any
 		if _, err := toml.Decode(text, &v); err != nil {
 			return
@@ -81,13 +81,13 @@ func FuzzScan(f *testing.F) {
 }
 
 // missing returns the path of a value that has no node.
-func missing(n *node, v any, path string) string {
+func missing(n *Node, v any, path string) string {
 	if n == nil {
 		return path
 	}
 	if m, ok := v.(map[string]any); ok {
 		for k := range m {
-			if p := missing(n.child(k), m[k], path+"."+k); p != "" {
+			if p := missing(n.Child(k), m[k], path+"."+k); p != "" {
 				return p
 			}
 		}
@@ -95,7 +95,7 @@ func missing(n *node, v any, path string) string {
 	}
 	if list := reflect.ValueOf(v); list.Kind() == reflect.Slice {
 		for i := range list.Len() {
-			if p := missing(n.item(i), list.Index(i).Interface(), fmt.Sprintf("%s[%d]", path, i)); p != "" {
+			if p := missing(n.Item(i), list.Index(i).Interface(), fmt.Sprintf("%s[%d]", path, i)); p != "" {
 				return p
 			}
 		}

@@ -1,4 +1,6 @@
-package config
+// Package tomltext tells where the keys of a TOML text stand, which the decoder
+// does not, and which of the known words was meant by an unknown one.
+package tomltext
 
 import (
 	"sort"
@@ -7,24 +9,25 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// node is a key of the file, or an element of an array, with the place where it
+// Node is a key of the file, or an element of an array, with the place where it
 // stands. The tree of nodes has the shape of what the decoder returns.
-type node struct {
-	at    int // byte offset
-	keys  map[string]*node
-	items []*node
+type Node struct {
+	At    int // byte offset of the key, or of the element
+	Value int // byte offset of the value of a key; 0 for a table
+	keys  map[string]*Node
+	items []*Node
 }
 
-// child returns the node below a key, or nil.
-func (n *node) child(key string) *node {
+// Child returns the node below a key, or nil.
+func (n *Node) Child(key string) *Node {
 	if n == nil {
 		return nil
 	}
 	return n.keys[key]
 }
 
-// item returns the i-th element, or nil.
-func (n *node) item(i int) *node {
+// Item returns the i-th element, or nil.
+func (n *Node) Item(i int) *Node {
 	if n == nil || i >= len(n.items) {
 		return nil
 	}
@@ -38,10 +41,10 @@ type scanner struct {
 	at   int
 }
 
-// scan returns the tree of all keys in text.
-func scan(text string) *node {
+// Scan returns the tree of all keys in text.
+func Scan(text string) *Node {
 	s := &scanner{text: text}
-	root := &node{}
+	root := &Node{}
 	here := root
 	for s.blank(); s.at < len(s.text); s.blank() {
 		before := s.at
@@ -58,7 +61,7 @@ func scan(text string) *node {
 }
 
 // header reads [a.b] or [[a.b]] and returns the table that it opens.
-func (s *scanner) header(root *node) *node {
+func (s *scanner) header(root *Node) *Node {
 	array := strings.HasPrefix(s.text[s.at:], "[[")
 	s.at++
 	if array {
@@ -66,7 +69,7 @@ func (s *scanner) header(root *node) *node {
 	}
 	n, _ := s.path(root)
 	if array {
-		n.items = append(n.items, &node{at: n.at})
+		n.items = append(n.items, &Node{At: n.At})
 		n = n.items[len(n.items)-1]
 	}
 	for s.at < len(s.text) && s.text[s.at] == ']' {
@@ -76,12 +79,13 @@ func (s *scanner) header(root *node) *node {
 }
 
 // pair reads key = value.
-func (s *scanner) pair(table *node) {
+func (s *scanner) pair(table *Node) {
 	n, ok := s.path(table)
 	s.blanks()
 	if ok && s.at < len(s.text) && s.text[s.at] == '=' {
 		s.at++
 		s.blanks()
+		n.Value = s.at
 		s.value(n)
 		return
 	}
@@ -90,7 +94,7 @@ func (s *scanner) pair(table *node) {
 
 // path reads a dotted key and returns its node below table, which it makes
 // where it is new. A name that is an array of tables means its last table.
-func (s *scanner) path(table *node) (n *node, ok bool) {
+func (s *scanner) path(table *Node) (n *Node, ok bool) {
 	n = table
 	for {
 		s.blanks()
@@ -104,9 +108,9 @@ func (s *scanner) path(table *node) (n *node, ok bool) {
 		}
 		next := n.keys[name]
 		if next == nil {
-			next = &node{at: at}
+			next = &Node{At: at}
 			if n.keys == nil {
-				n.keys = make(map[string]*node)
+				n.keys = make(map[string]*Node)
 			}
 			n.keys[name] = next
 		}
@@ -142,7 +146,7 @@ func (s *scanner) name(end string) (string, bool) {
 }
 
 // value skips a value and notes the elements and keys inside it.
-func (s *scanner) value(n *node) {
+func (s *scanner) value(n *Node) {
 	if s.at == len(s.text) {
 		return
 	}
@@ -151,7 +155,7 @@ func (s *scanner) value(n *node) {
 		s.quoted()
 	case '[':
 		s.list(']', func() {
-			item := &node{at: s.at}
+			item := &Node{At: s.at}
 			n.items = append(n.items, item)
 			s.value(item)
 		})
@@ -232,20 +236,47 @@ func (s *scanner) line() {
 	}
 }
 
-// lines turns offsets into positions.
-type lines struct{ starts []int }
+// Position is a place in a file. Lines and columns count from one, columns in
+// bytes, as compilers do; 0 is unknown.
+type Position struct{ Line, Column int }
 
-func newLines(text string) lines {
+// Lines turns offsets into positions.
+type Lines struct{ starts []int }
+
+// NewLines reads where lines begin.
+func NewLines(text string) Lines {
 	starts := []int{0}
 	for i := range len(text) {
 		if text[i] == '\n' {
 			starts = append(starts, i+1)
 		}
 	}
-	return lines{starts}
+	return Lines{starts}
 }
 
-func (l lines) position(offset int) Position {
+// Position is that of a byte.
+func (l Lines) Position(offset int) Position {
 	i := sort.SearchInts(l.starts, offset+1) - 1
 	return Position{Line: i + 1, Column: offset - l.starts[i] + 1}
+}
+
+// CutKey cuts a dotted key off the front of a text, where it begins with one.
+func CutKey(text string) (path []string, rest string, ok bool) {
+	s := &scanner{text: text}
+	for {
+		name, ok := s.name(" \t.:")
+		if !ok {
+			return nil, "", false
+		}
+		path = append(path, name)
+		if s.at == len(text) || text[s.at] != '.' {
+			break
+		}
+		s.at++
+	}
+	rest, ok = text[s.at:], s.at < len(text) && (text[s.at] == ':' || text[s.at] == ' ')
+	if strings.HasPrefix(rest, " and ") { // two keys that don't fit each other
+		return path, text, ok
+	}
+	return path, strings.TrimLeft(rest, ": "), ok
 }
