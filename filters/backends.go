@@ -84,6 +84,12 @@ func parseBackend(s string, schemes []string) (*backend, error) {
 // ctx; each has its share of the time. A connection stalls no longer than ctx
 // lives.
 func (b *Backends) Do(ctx context.Context, exchange func(net.Conn) error) error {
+	return b.DoKeeping(ctx, func(conn net.Conn) (bool, error) { return false, exchange(conn) })
+}
+
+// DoKeeping is Do for protocols that use a connection again: where exchange
+// says so, and the time is not over, the connection is the caller's to close.
+func (b *Backends) DoKeeping(ctx context.Context, exchange func(net.Conn) (keep bool, err error)) error {
 	order := b.order()
 	var failures error
 	for i, one := range order {
@@ -117,7 +123,7 @@ func (b *Backends) order() []*backend {
 }
 
 // try makes one exchange with one backend in its share of the time.
-func (b *backend) try(parent context.Context, shares int, exchange func(net.Conn) error) error {
+func (b *backend) try(parent context.Context, shares int, exchange func(net.Conn) (bool, error)) error {
 	ctx := parent
 	if deadline, ok := parent.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -137,15 +143,27 @@ func (b *backend) try(parent context.Context, shares int, exchange func(net.Conn
 	return nil
 }
 
-func (b *backend) exchange(ctx context.Context, exchange func(net.Conn) error) error {
+func (b *backend) exchange(ctx context.Context, exchange func(net.Conn) (bool, error)) error {
 	conn, err := b.dial(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	return Exchange(ctx, conn, exchange)
+}
+
+// Exchange makes one exchange on a connection, which stalls no longer than ctx
+// lives. Unless exchange wants to keep it, it is closed afterwards.
+func Exchange(ctx context.Context, conn net.Conn, exchange func(net.Conn) (keep bool, err error)) error {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	return exchange(conn)
+	kept := false
+	defer func() { // also when it panics
+		if inTime := stop(); !kept || !inTime {
+			conn.Close()
+		}
+	}()
+	keep, err := exchange(conn)
+	kept = keep && err == nil
+	return err
 }
 
 func (b *backend) dial(ctx context.Context) (net.Conn, error) {
