@@ -9,9 +9,8 @@ import (
 	"gatepost/internal/mail"
 )
 
-// Resolver finds the keys of sealers. An error that says "not found" (a
-// *net.DNSError with IsNotFound) means that there is no key; any other that
-// nobody could tell.
+// Resolver finds the keys of sealers, as a *dns.Client does. An error that is
+// dns.ErrNoName means that there is no key, any other that nobody could tell.
 type Resolver interface {
 	LookupTXT(ctx context.Context, name string) (texts []string, authentic bool, err error)
 }
