@@ -51,7 +51,7 @@ func (h *hearing) finish(ctx context.Context, v mail.Verdict, given *mail.Messag
 	v, err := eachCopy(v, one)
 	if err != nil {
 		h.m.log.ErrorContext(ctx, "message not finished", "id", h.tx.ID, "error", err)
-		return mail.Verdict{Action: mail.TempFail, Reply: mail.Reply{Code: 451, Detail: "3.0", Text: "The message could not be processed; please try again later"}, Reason: err.Error(), Rules: v.Rules}
+		return mail.Verdict{Action: mail.TempFail, Reply: mail.Reply{Code: 451, Detail: "3.0", Text: "The message could not be processed; please try again later"}, Reason: err.Error(), Rules: v.Rules, Generation: v.Generation}
 	}
 	return v
 }
@@ -73,9 +73,9 @@ func eachCopy(v mail.Verdict, do func(mail.Verdict) (mail.Verdict, error)) (mail
 			strongest = i
 		}
 	}
-	rules := v.Rules
-	v = all[strongest]
-	v.Recipients, v.Rules = all, rules
+	one := all[strongest]
+	v.Action, v.Reply, v.Reason, v.Close = one.Action, one.Reply, one.Reason, one.Close
+	v.Edits, v.Alter, v.Unscanned, v.Recipients = one.Edits, one.Alter, one.Unscanned, all
 	return v, errors.Join(errs...)
 }
 

@@ -1,5 +1,7 @@
 package mail
 
+import "time"
+
 // Action is what becomes of a connection, a recipient or a message. A greater
 // one is stronger: of several answers the greatest stands.
 type Action int
@@ -37,6 +39,14 @@ type Verdict struct {
 	// Rules are those that matched, for the record.
 	Rules []RuleHit
 
+	// Generation is that of the rules that judged.
+	Generation string
+
+	// Listings and Notices are what rules want to be done beside: whoever has
+	// the last verdict does it, once.
+	Listings []Listing
+	Notices  []Notice
+
 	// Unscanned, with Quarantine, names the filters that could not tell,
 	// separated by commas: the message is to be judged again when they are
 	// back, and goes nowhere before.
@@ -54,4 +64,20 @@ func (v Verdict) For(i int) Verdict {
 		return v
 	}
 	return v.Recipients[i]
+}
+
+// Listing is an entry that a rule puts on a dynamic list.
+type Listing struct {
+	List string
+	Key  string
+	For  time.Duration
+	Rule string // its name
+}
+
+// Notice is a mail that tells somebody of a message, for a rule.
+type Notice struct {
+	To    Address
+	Rule  string // its name
+	Where string // "file:line"
+	Rcpts []Address
 }
