@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"gatepost/internal/config"
+	"gatepost/internal/console"
 	"gatepost/internal/users"
 )
 
@@ -38,61 +40,86 @@ never given on the command line, where everybody can see them.`,
 }
 
 func (a *app) userAdd(file *string) *cobra.Command {
-	var senders []string
+	var account users.Account
 	cmd := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Add a user",
 		Long: `Adds a user. --senders lists the addresses, and domains as @example.com, that may
 stand in MAIL FROM; they count where a listener says sender_login. A name that is an
-address may always be its own sender.`,
-		Example: "  gatepost user add alice@example.com\n  gatepost user add printer --senders printer@example.com,scans@example.com",
+address may always be its own sender.
+
+--role lets the user into the console, where console.users names this file: admin,
+security (rules, quarantine), helpdesk (mail for --domain), or viewer.`,
+		Example: "  gatepost user add alice@example.com\n  gatepost user add printer --senders printer@example.com,scans@example.com\n  gatepost user add carol --role helpdesk --domain example.com",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			path, err := a.usersFile(*file)
 			if err != nil {
 				return err
 			}
-			if _, err := users.SendersOf(path, args[0]); err == nil {
+			if _, err := users.AccountOf(path, args[0]); err == nil {
 				return exit(exitData, "user %s is there already; \"gatepost user passwd\" changes the password", args[0])
 			}
-			return a.setUser(path, args[0], senders)
+			return a.setUser(path, args[0], account)
 		},
 	}
-	cmd.Flags().StringSliceVar(&senders, "senders", nil, "the `addresses` that the user may send from")
+	accountFlags(cmd, &account)
 	return cmd
 }
 
+// accountFlags are what is said of a user beside the password.
+func accountFlags(cmd *cobra.Command, account *users.Account) {
+	cmd.Flags().StringSliceVar(&account.Senders, "senders", nil, "the `addresses` that the user may send from")
+	cmd.Flags().StringVar(&account.Role, "role", "", "what the user is in the console: admin, security, helpdesk, viewer")
+	cmd.Flags().StringSliceVar(&account.Domains, "domain", nil, "the `domains` whose mail the user sees in the console")
+}
+
 func (a *app) userPasswd(file *string) *cobra.Command {
-	var senders []string
+	var account users.Account
 	cmd := &cobra.Command{
 		Use:   "passwd NAME",
 		Short: "Change the password of a user",
+		Long:  `Changes the password, and what is given beside it; the rest stays.`,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := a.usersFile(*file)
 			if err != nil {
 				return err
 			}
-			old, err := users.SendersOf(path, args[0])
+			old, err := users.AccountOf(path, args[0])
 			if err != nil {
 				return userError(err)
 			}
-			if !cmd.Flags().Changed("senders") {
-				senders = old
+			for flag, keep := range map[string]func(){
+				"senders": func() { account.Senders = old.Senders },
+				"role":    func() { account.Role = old.Role },
+				"domain":  func() { account.Domains = old.Domains },
+			} {
+				if !cmd.Flags().Changed(flag) {
+					keep()
+				}
 			}
-			return a.setUser(path, args[0], senders)
+			return a.setUser(path, args[0], account)
 		},
 	}
-	cmd.Flags().StringSliceVar(&senders, "senders", nil, "the `addresses` that the user may send from; default as before")
+	accountFlags(cmd, &account)
 	return cmd
 }
 
-func (a *app) setUser(path, name string, senders []string) error {
+func (a *app) setUser(path, name string, account users.Account) error {
+	if account.Role != "" {
+		if err := console.Role(account.Role).Validate(); err != nil {
+			return exit(exitUsage, "%w", err)
+		}
+	}
+	if console.Role(account.Role) == console.Helpdesk && len(account.Domains) == 0 {
+		return exit(exitUsage, "a helpdesk sees the mail of its domains: give them with --domain")
+	}
 	password, err := a.askPassword(name)
 	if err != nil {
 		return because(err)
 	}
-	if err := users.Set(path, name, password, senders); err != nil {
+	if err := users.Set(path, name, password, account); err != nil {
 		return userError(err)
 	}
 	fmt.Fprintf(a.out, "%s: %s is set\n", path, strings.ToLower(name))
@@ -133,7 +160,7 @@ func (a *app) userList(file *string) *cobra.Command {
 				return userError(err)
 			}
 			for _, name := range names {
-				senders, err := users.SendersOf(path, name)
+				account, err := users.AccountOf(path, name)
 				if err != nil {
 					return userError(err)
 				}
@@ -141,9 +168,12 @@ func (a *app) userList(file *string) *cobra.Command {
 					err = a.printJSON(struct {
 						Name    string   `json:"name"`
 						Senders []string `json:"senders,omitempty"`
-					}{name, senders})
+						Role    string   `json:"role,omitempty"`
+						Domains []string `json:"domains,omitempty"`
+					}{name, account.Senders, account.Role, account.Domains})
 				} else {
-					_, err = fmt.Fprintln(a.out, strings.TrimSpace(name+" "+strings.Join(senders, ",")))
+					role := strings.TrimSpace(account.Role + " " + strings.Join(account.Domains, ","))
+					_, err = fmt.Fprintln(a.out, strings.Join(slices.DeleteFunc([]string{name, strings.Join(account.Senders, ","), role}, isEmpty), " "))
 				}
 				if err != nil {
 					return because(err)
@@ -153,6 +183,8 @@ func (a *app) userList(file *string) *cobra.Command {
 		},
 	}
 }
+
+func isEmpty(s string) bool { return s == "" }
 
 // usersFile finds the file. The configuration may be without it still, and
 // wrong for that reason.

@@ -19,7 +19,7 @@ func withUsers(t *testing.T, more string) (dir, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := users.Set(filepath.Join(dir, "users"), "alice", "wonder land", nil); err != nil {
+	if err := users.Set(filepath.Join(dir, "users"), "alice", "wonder land", users.Account{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "secret"), []byte("x"), 0o600); err != nil {

@@ -18,8 +18,9 @@ import (
 )
 
 // File is users in a file: a line each with name, argon2id hash, SCRAM
-// credentials or "-", and the senders that the user may be, separated by
-// commas. Lines that begin with # are comments.
+// credentials or "-", the senders that the user may be, separated by commas, or
+// "-", and what the user is in the console: "ROLE" or "ROLE:domain,domain". Lines
+// that begin with # are comments.
 type File struct {
 	path  string
 	users map[string]user
@@ -32,7 +33,14 @@ type user struct {
 	name    string
 	hash    hash
 	scram   *Credentials
-	senders []string
+	account Account
+}
+
+// Account is what else a file says of a user.
+type Account struct {
+	Senders []string // addresses and "@domain"s that the user may send from
+	Role    string   // in the console; "" for none
+	Domains []string // whose mail is seen there; none: as the role says
 }
 
 const (
@@ -128,8 +136,8 @@ func parseFile(path, text string) (all []user, err error) {
 }
 
 func parseUser(f []string) (u user, err error) {
-	if len(f) < 2 || len(f) > 4 {
-		return u, fmt.Errorf("%d columns; want name, hash, SCRAM or -, senders", len(f))
+	if len(f) < 2 || len(f) > 5 {
+		return u, fmt.Errorf("%d columns; want name, hash, SCRAM or -, senders or -, role", len(f))
 	}
 	if err := checkName(f[0]); err != nil {
 		return u, err
@@ -145,11 +153,45 @@ func parseUser(f []string) (u user, err error) {
 		}
 		u.scram = &c
 	}
-	if len(f) > 3 {
-		u.senders = strings.Split(f[3], ",")
-		err = checkSenders(u.senders)
+	if len(f) > 3 && f[3] != "-" {
+		u.account.Senders = strings.Split(f[3], ",")
 	}
-	return u, err
+	if len(f) > 4 {
+		role, domains, _ := strings.Cut(f[4], ":")
+		u.account.Role = role
+		if domains != "" {
+			u.account.Domains = strings.Split(domains, ",")
+		}
+	}
+	return u, u.account.check()
+}
+
+func (a Account) check() error {
+	err := checkSenders(a.Senders)
+	if strings.ContainsAny(a.Role, " \t:,#") {
+		err = errors.Join(err, fmt.Errorf("%q is no role", a.Role))
+	}
+	for _, d := range a.Domains {
+		if _, bad := mail.ParseDomain(strings.TrimPrefix(d, ".")); bad != nil {
+			err = errors.Join(err, fmt.Errorf("%q is no domain", d))
+		}
+	}
+	return err
+}
+
+// columns are those of the account in its line.
+func (a Account) columns() string {
+	senders := strings.Join(a.Senders, ",")
+	if a.Role == "" {
+		return senders
+	}
+	if senders == "" {
+		senders = "-"
+	}
+	if len(a.Domains) > 0 {
+		return senders + " " + a.Role + ":" + strings.Join(a.Domains, ",")
+	}
+	return senders + " " + a.Role
 }
 
 // fold: names are compared without regard to case, as those who type them do.
@@ -217,13 +259,16 @@ func (f *File) HasScram() bool {
 
 // Senders is of SenderSource.
 func (f *File) Senders(_ context.Context, name string) ([]string, error) {
-	return f.users[fold(name)].senders, nil
+	return f.users[fold(name)].account.Senders, nil
 }
+
+// Account is what the file says of a user.
+func (f *File) Account(name string) Account { return f.users[fold(name)].account }
 
 // Set writes a user into a file, in the place of the one of that name, and makes
 // the file where there is none.
-func Set(path, name, password string, senders []string) error {
-	if err := errors.Join(checkName(name), checkSenders(senders)); err != nil {
+func Set(path, name, password string, a Account) error {
+	if err := errors.Join(checkName(name), a.check()); err != nil {
 		return err
 	}
 	if !plausible(Login{User: name, Password: password}) {
@@ -233,7 +278,7 @@ func Set(path, name, password string, senders []string) error {
 	if err != nil {
 		return fmt.Errorf("users: %w", err)
 	}
-	line := strings.TrimRight(strings.Join([]string{fold(name), newHash(password).String(), scram.String(), strings.Join(senders, ",")}, " "), " ")
+	line := strings.TrimRight(strings.Join([]string{fold(name), newHash(password).String(), scram.String(), a.columns()}, " "), " ")
 	return edit(path, name, line+"\n")
 }
 
@@ -258,19 +303,19 @@ func Names(path string) ([]string, error) {
 	return names, err
 }
 
-// SendersOf returns the senders of a user of a file.
-func SendersOf(path, name string) ([]string, error) {
+// AccountOf returns what a file says of a user.
+func AccountOf(path, name string) (Account, error) {
 	text, err := readFile(path)
 	if err != nil {
-		return nil, err
+		return Account{}, err
 	}
 	all, err := parseFile(path, text)
 	for _, u := range all {
 		if u.name == fold(name) {
-			return u.senders, err
+			return u.account, err
 		}
 	}
-	return nil, errors.Join(err, fmt.Errorf("users: %s: %w", name, ErrUnknown))
+	return Account{}, errors.Join(err, fmt.Errorf("users: %s: %w", name, ErrUnknown))
 }
 
 // edit replaces a user's line, or adds it; "" removes it. The file is replaced

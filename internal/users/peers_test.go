@@ -49,11 +49,11 @@ func TestScramVector(t *testing.T) {
 // a client would know by it.
 func TestMadeUpCredentialsStay(t *testing.T) {
 	p := path(t)
-	if err := Set(p, "alice", "wonderland", nil); err != nil {
+	if err := Set(p, "alice", "wonderland", Account{}); err != nil {
 		t.Fatal(err)
 	}
 	_, before, _, _ := open(t, p).Scram(t.Context(), "nobody")
-	if err := Set(p, "bob", "builder", nil); err != nil {
+	if err := Set(p, "bob", "builder", Account{}); err != nil {
 		t.Fatal(err)
 	}
 	_, after, known, _ := open(t, p).Scram(t.Context(), "nobody")

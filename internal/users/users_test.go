@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -26,14 +27,25 @@ func open(t testing.TB, path string) *File {
 func TestFile(t *testing.T) {
 	p := path(t)
 	for _, u := range [][2]string{{"Alice", "first"}, {"bob@example.com", "pässword with blanks"}, {"alice", "wonderland"}} {
-		if err := Set(p, u[0], u[1], nil); err != nil {
+		if err := Set(p, u[0], u[1], Account{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := Set(p, "carol", "x", []string{"carol@example.com", "@sales.example.com"}); err != nil {
+	if err := Set(p, "carol", "x", Account{Senders: []string{"carol@example.com", "@sales.example.com"}, Role: "helpdesk", Domains: []string{"example.com"}}); err != nil {
 		t.Fatal(err)
 	}
 	f := open(t, p)
+	if a := f.Account("Carol"); a.Role != "helpdesk" || !slices.Equal(a.Domains, []string{"example.com"}) || len(a.Senders) != 2 {
+		t.Errorf("carol is %+v", a)
+	}
+	if a := f.Account("alice"); a.Role != "" || len(a.Senders)+len(a.Domains) > 0 {
+		t.Errorf("alice is %+v", a)
+	}
+	for _, bad := range []Account{{Role: "a b"}, {Role: "x:y"}, {Role: "viewer", Domains: []string{"no domain"}}} {
+		if err := Set(p, "dave", "x", bad); err == nil {
+			t.Errorf("%+v is taken", bad)
+		}
+	}
 	for _, tt := range []struct {
 		name, user, password, as string
 		ok                       bool
@@ -103,7 +115,7 @@ func prove(c Credentials, password, message string) bool {
 
 func TestScram(t *testing.T) {
 	p := path(t)
-	if err := Set(p, "alice", "wonderland", nil); err != nil {
+	if err := Set(p, "alice", "wonderland", Account{}); err != nil {
 		t.Fatal(err)
 	}
 	f := open(t, p)
@@ -152,7 +164,7 @@ func TestBadFile(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	for _, name := range []string{"", "a b", "a:b", "#a", "a\x1b[0m"} {
-		if err := Set(path(t), name, "x", nil); err == nil {
+		if err := Set(path(t), name, "x", Account{}); err == nil {
 			t.Errorf("%q was taken", name)
 		}
 	}
@@ -161,7 +173,7 @@ func TestBadFile(t *testing.T) {
 // A client that hangs up does not wait for its turn.
 func TestBusy(t *testing.T) {
 	p := path(t)
-	if err := Set(p, "alice", "wonderland", nil); err != nil {
+	if err := Set(p, "alice", "wonderland", Account{}); err != nil {
 		t.Fatal(err)
 	}
 	f := open(t, p)
