@@ -1,0 +1,152 @@
+package web
+
+import (
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"net/http"
+	"sync"
+	"time"
+
+	"gatepost/internal/console"
+)
+
+// How long somebody stays logged in, and how many at a time.
+const (
+	idle        = 30 * time.Minute
+	absolute    = 12 * time.Hour
+	maxSessions = 1000
+)
+
+// session is somebody who is logged in.
+type session struct {
+	id    console.Identity
+	token string // that forms must carry
+	began time.Time
+	seen  time.Time
+	flash string // what the next page says first
+}
+
+// sessions are kept in memory: after a restart everybody logs in again.
+type sessions struct {
+	mu  sync.Mutex
+	all map[string]*session
+	now func() time.Time
+}
+
+func newSessions() *sessions { return &sessions{all: make(map[string]*session), now: time.Now} }
+
+// secret is a value that nobody guesses.
+func secret() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// begin makes a session. When there are too many, the one that was idle longest
+// ends.
+func (s *sessions) begin(id console.Identity) (key string) {
+	key = secret()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	oldest := ""
+	for k, other := range s.all {
+		if other.over(now) {
+			delete(s.all, k)
+		} else if oldest == "" || other.seen.Before(s.all[oldest].seen) {
+			oldest = k
+		}
+	}
+	if len(s.all) >= maxSessions {
+		delete(s.all, oldest)
+	}
+	s.all[key] = &session{id: id, token: secret(), began: now, seen: now}
+	return key
+}
+
+func (s *session) over(now time.Time) bool {
+	return now.Sub(s.seen) > idle || now.Sub(s.began) > absolute
+}
+
+// find returns who is logged in with a key.
+func (s *sessions) find(key string) (session, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := s.all[key]
+	if found == nil || found.over(s.now()) {
+		delete(s.all, key)
+		return session{}, false
+	}
+	found.seen = s.now()
+	return *found, true
+}
+
+func (s *sessions) end(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, key)
+}
+
+// say lets the next page begin with a line; takeFlash takes it.
+func (s *sessions) say(key, line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if found := s.all[key]; found != nil {
+		found.flash = line
+	}
+}
+
+func (s *sessions) takeFlash(key string) (line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if found := s.all[key]; found != nil {
+		line, found.flash = found.flash, ""
+	}
+	return line
+}
+
+// endUser ends all sessions of a user.
+func (s *sessions) endUser(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, other := range s.all {
+		if other.id.Name == name {
+			delete(s.all, k)
+		}
+	}
+}
+
+// cookieName: with the prefix browsers take the cookie over TLS only, for this
+// host and all of it (RFC 6265bis 4.1.3).
+func (s *Server) cookieName() string {
+	if s.cfg.Secure {
+		return "__Host-gatepost"
+	}
+	return "gatepost"
+}
+
+func (s *Server) setCookie(w http.ResponseWriter, value string, age time.Duration) {
+	http.SetCookie(w, &http.Cookie{
+		Name: s.cookieName(), Value: value, Path: "/", MaxAge: int(age.Seconds()),
+		HttpOnly: true, Secure: s.cfg.Secure, SameSite: http.SameSiteStrictMode,
+	})
+}
+
+func (s *Server) keyOf(r *http.Request) string {
+	c, err := r.Cookie(s.cookieName())
+	if err != nil {
+		return ""
+	}
+	return c.Value
+}
+
+// hasToken reports whether a request carries the token of its session.
+func (s *Server) hasToken(r *http.Request) bool {
+	in, ok := s.sessions.find(s.keyOf(r))
+	given := r.Header.Get("X-CSRF-Token")
+	if given == "" {
+		given = r.FormValue("token")
+	}
+	return ok && subtle.ConstantTimeCompare([]byte(given), []byte(in.token)) == 1
+}
