@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"strings"
 
 	"blitiri.com.ar/go/spf"
 
@@ -22,30 +23,54 @@ type Resolver interface {
 	LookupAddr(ctx context.Context, addr string) (names []string, err error)
 }
 
+// Result is what a domain says of a client, in the words of RFC 8601.
+type Result struct {
+	Value  string // mail.AuthNone and so on
+	Domain string // that was asked, in ASCII; "" where there is none to ask
+	Helo   bool   // Domain is that of HELO, as the sender is null
+}
+
+// Check asks the domain of the sender, or of the HELO name for the null sender
+// (RFC 7208 2.4).
+func Check(ctx context.Context, r Resolver, client netip.Addr, helo string, sender mail.Address) Result {
+	res := Result{Value: mail.AuthNone, Domain: sender.ASCIIDomain()}
+	if sender.IsNull() || sender.Domain == "" {
+		name, err := mail.ParseDomain(helo)
+		if err != nil || !strings.Contains(name, ".") { // RFC 7208 2.3: nothing that could have a record
+			return res
+		}
+		res.Domain, res.Helo = mail.ASCIIDomain(name), true
+	}
+	if strings.HasPrefix(res.Domain, "[") {
+		res.Domain = ""
+	}
+	if r == nil || res.Domain == "" || !client.IsValid() {
+		return res
+	}
+	a := &asker{r: r, left: maxQuestions}
+	name, err := mail.ParseDomain(helo)
+	if err != nil || strings.HasPrefix(name, "[") {
+		name = "unknown"
+	}
+	// Only names: a local part may be anything, and would be a part of questions.
+	result, _ := spf.CheckHostWithSender(net.IP(client.Unmap().AsSlice()), mail.ASCIIDomain(name), "postmaster@"+res.Domain,
+		spf.WithContext(ctx), spf.WithResolver(a))
+	if res.Value = string(result); a.left < 0 {
+		res.Value = mail.AuthPermError // RFC 7208 4.6.4; nobody's server is out of order
+	}
+	return res
+}
+
 // Passes reports whether the sender's domain names the client as one of its own.
 // Whatever else comes out, an error above all, is no pass.
-//
-// Much stands in a record that the library passes over behind the mechanism that
-// fits: what hangs on a pass must be small.
 func Passes(ctx context.Context, r Resolver, client netip.Addr, helo string, sender mail.Address) bool {
-	return check(ctx, r, client, helo, sender) == spf.Pass
+	return !sender.IsNull() && Check(ctx, r, client, helo, sender).Value == mail.AuthPass
 }
 
 // Fails reports whether the sender's domain says that the client must not send
 // in its name ("-all"). What could not be found out is no failure.
 func Fails(ctx context.Context, r Resolver, client netip.Addr, helo string, sender mail.Address) bool {
-	return check(ctx, r, client, helo, sender) == spf.Fail
-}
-
-func check(ctx context.Context, r Resolver, client netip.Addr, helo string, sender mail.Address) spf.Result {
-	domain := sender.ASCIIDomain()
-	if r == nil || domain == "" || sender.IsLiteral() || !client.IsValid() {
-		return spf.None
-	}
-	// Only the domain: a local part may be anything, and would be a part of names.
-	result, _ := spf.CheckHostWithSender(net.IP(client.Unmap().AsSlice()), mail.ASCIIDomain(helo), "postmaster@"+domain,
-		spf.WithContext(ctx), spf.WithResolver(&asker{r: r, left: maxQuestions}))
-	return result
+	return !sender.IsNull() && Check(ctx, r, client, helo, sender).Value == mail.AuthFail
 }
 
 // maxQuestions of one evaluation: RFC 7208 4.6.4 allows ten mechanisms that ask,
@@ -80,7 +105,11 @@ func (a *asker) LookupTXT(ctx context.Context, name string) (texts []string, err
 	if err = a.ask(); err == nil {
 		texts, _, err = a.r.LookupTXT(ctx, name)
 	}
-	return texts, a.failed(name, err)
+	shown := make([]string, len(texts))
+	for i, t := range texts {
+		shown[i] = checked(t)
+	}
+	return shown, a.failed(name, err)
 }
 
 func (a *asker) LookupMX(ctx context.Context, name string) (all []*net.MX, err error) {
