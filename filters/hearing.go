@@ -89,6 +89,7 @@ func (m *Multiplexer) newHearing(stage mail.Stage, tx *mail.Transaction, rcpt *m
 		h.body.reader = tx.Message.Body()
 		h.ledger = newLedger(tx.Message.Header)
 		view.Message = mail.NewMessage(tx.Message.Header, &h.body, tx.Message.BodySize())
+		view.Original = view.Message
 		h.forged = forged(tx.Message.Header, m.cfg.Hostname)
 		h.apply(h.forged)
 	}

@@ -30,6 +30,10 @@ type Transaction struct {
 	Findings []Finding
 	Start    time.Time
 
+	// Original is the message as it came, with the fields that were forged in our
+	// name: what signatures are over. nil where it is Message.
+	Original *Message
+
 	Inside *Inside // at StageMessage, where somebody wants it; never changed
 	Asked  []Asked // for the record: the filters, in the order of their answers
 }
