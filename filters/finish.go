@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 
 	"gatepost/internal/mail"
 )
@@ -17,6 +18,15 @@ type Finisher interface {
 	//
 	// After an error the message is put off; after a *HoldError it is held.
 	Finish(ctx context.Context, tx *mail.Transaction, v mail.Verdict) ([]mail.Edit, error)
+}
+
+// MessageFinisher is a Finisher that remembers something from one copy of a
+// message to the next.
+type MessageFinisher interface {
+	Finisher
+	// For returns the Finisher for all copies of a message; given is the
+	// message as it came.
+	For(given *mail.Message) Finisher
 }
 
 // HoldError is why a message can't go out as the verdict wants it, and is for
@@ -33,6 +43,12 @@ func (h *hearing) finish(ctx context.Context, v mail.Verdict, given *mail.Messag
 	if h.tx.Stage != mail.StageMessage || len(h.m.cfg.Finishers) == 0 {
 		return v
 	}
+	finishers := slices.Clone(h.m.cfg.Finishers)
+	for i, f := range finishers {
+		if f, ok := f.(MessageFinisher); ok {
+			finishers[i] = f.For(given)
+		}
+	}
 	var copies []finished
 	one := func(v mail.Verdict) (mail.Verdict, error) {
 		for _, c := range copies {
@@ -44,7 +60,7 @@ func (h *hearing) finish(ctx context.Context, v mail.Verdict, given *mail.Messag
 				return v, nil
 			}
 		}
-		after, err := h.finishCopy(ctx, v, given)
+		after, err := h.finishCopy(ctx, finishers, v, given)
 		copies = append(copies, finished{v, after})
 		return after, err
 	}
@@ -85,12 +101,12 @@ func isSameCopy(a, b mail.Verdict) bool {
 }
 
 // finishCopy asks all about one copy; each sees what those before it made.
-func (h *hearing) finishCopy(ctx context.Context, v mail.Verdict, given *mail.Message) (mail.Verdict, error) {
+func (h *hearing) finishCopy(ctx context.Context, finishers []Finisher, v mail.Verdict, given *mail.Message) (mail.Verdict, error) {
 	if v.Action >= mail.TempFail || v.Action == mail.Discard || v.Unscanned != "" {
 		v.Alter = nil
 		return v, nil
 	}
-	for _, f := range h.m.cfg.Finishers {
+	for _, f := range finishers {
 		view := *h.tx
 		view.Envelope, view.Message = mail.Apply(h.given, given, v.Edits)
 		edits, err := f.Finish(ctx, &view, v)

@@ -51,8 +51,8 @@ type signature struct {
 // fields are those of the link, in the order in which they are sealed.
 func (l *link) fields() []mail.Field { return []mail.Field{*l.results, *l.signature, *l.seal} }
 
-// errChain is wrapped by what makes a chain invalid as it stands.
-var errChain = errors.New("chain")
+// ErrChain is wrapped by what makes a chain invalid as it stands.
+var ErrChain = errors.New("chain")
 
 // collect finds the sets of a header and checks their form (RFC 8617 5.2, steps
 // 1 to 3): whole sets from 1 up, each with one field of a kind, and none that
@@ -66,26 +66,26 @@ func collect(h mail.Header, l Limits) ([]link, error) {
 		}
 		n, err := instance(h[i].Value())
 		if err != nil {
-			return nil, fmt.Errorf("%w: %s: %w", errChain, at, err)
+			return nil, fmt.Errorf("%w: %s: %w", ErrChain, at, err)
 		}
 		if n > l.MaxSets {
-			return nil, fmt.Errorf("%w: instance %d; %d are the most", errChain, n, l.MaxSets)
+			return nil, fmt.Errorf("%w: instance %d; %d are the most", ErrChain, n, l.MaxSets)
 		}
 		if links[n] == nil {
 			links[n] = new(link)
 		}
 		if !links[n].put(at, &h[i]) {
-			return nil, fmt.Errorf("%w: two fields %s with i=%d", errChain, at, n)
+			return nil, fmt.Errorf("%w: two fields %s with i=%d", ErrChain, at, n)
 		}
 	}
 	chain := make([]link, 0, len(links))
 	for n := 1; n <= len(links); n++ {
 		one := links[n]
 		if one == nil || one.results == nil || one.signature == nil || one.seal == nil {
-			return nil, fmt.Errorf("%w: instance %d is not whole", errChain, n)
+			return nil, fmt.Errorf("%w: instance %d is not whole", ErrChain, n)
 		}
 		if err := one.read(n, l); err != nil {
-			return nil, fmt.Errorf("%w: instance %d: %w", errChain, n, err)
+			return nil, fmt.Errorf("%w: instance %d: %w", ErrChain, n, err)
 		}
 		chain = append(chain, *one)
 	}

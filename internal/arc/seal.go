@@ -35,9 +35,9 @@ func (s Sealing) Seal(h mail.Header) ([]mail.Field, error) {
 	case err != nil:
 		return nil, fmt.Errorf("arc: sealing: %w", err)
 	case s.Incoming != None && s.Incoming != Pass:
-		return nil, fmt.Errorf("arc: sealing a chain that is %s", s.Incoming)
+		return nil, fmt.Errorf("arc: sealing: %w: it is %s", ErrChain, s.Incoming)
 	case (s.Incoming == None) != (len(chain) == 0):
-		return nil, fmt.Errorf("arc: sealing: %d sets where the chain is %s", len(chain), s.Incoming)
+		return nil, fmt.Errorf("arc: sealing: %w: %d sets, but it is %s", ErrChain, len(chain), s.Incoming)
 	case len(chain) >= MaxInstance:
 		return nil, ErrFull
 	}
