@@ -50,6 +50,8 @@ type gateway struct {
 	milters   []*milter.Server
 	public    *console.Public // nil: there is none
 	control   *console.Control
+	// consoleUsers may log in to the pages.
+	consoleUsers consoleUsers
 
 	started  time.Time
 	draining atomic.Bool
@@ -157,9 +159,14 @@ func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
 	g.control = console.NewControl(cfg.Control, console.ControlDeps{
 		Queue: mailQueue{g.queue, &g.admin}, State: g.state, Status: g.status, Reload: g.reload, Log: g.log,
 	})
-	if cfg.Console.Address != "" {
-		g.public, err = console.NewPublic(cfg.Console, console.Deps{Ready: g.ready, Metrics: g.metrics.Handler(), Log: g.log})
+	if cfg.Console.Address == "" {
+		return nil
 	}
+	pages, err := g.newPages(cfg)
+	if err != nil {
+		return err
+	}
+	g.public, err = console.NewPublic(cfg.Console, console.Deps{Ready: g.ready, Metrics: g.metrics.Handler(), Pages: pages, Log: g.log})
 	return err
 }
 

@@ -67,7 +67,7 @@ func (g *gateway) take(cfg *config.Config) error {
 	g.renew(judge, bare)
 	g.throttle.Update(cfg.Login)
 	g.level.Set(cfg.Log.Level)
-	var errs []error
+	errs := []error{g.updateConsole(cfg)}
 	for i, old := range g.boot.Listeners {
 		at := slices.IndexFunc(cfg.Listeners, func(l config.Listener) bool { return l.Name == old.Name })
 		if at < 0 {
@@ -94,7 +94,9 @@ func needRestart(old, fresh *config.Config) []string {
 	changed("state", !reflect.DeepEqual(old.Store, fresh.Store))
 	changed("routing.mta_sts_cache", old.Forward.Routing.STSCache != fresh.Forward.Routing.STSCache)
 	changed("control", old.Control != fresh.Control)
-	changed("console.address", old.Console != fresh.Console)
+	changed("console.address", old.Console.Address != fresh.Console.Address || old.Console.Insecure != fresh.Console.Insecure)
+	changed("console.users", (old.ConsoleUsers == nil) != (fresh.ConsoleUsers == nil))
+	changed("console.tls_cert", (old.Console.Certificate == "") != (fresh.Console.Certificate == ""))
 	changed("log.format", old.Log.Format != fresh.Log.Format)
 	names := make(map[string]config.Listener)
 	for _, l := range fresh.Listeners {

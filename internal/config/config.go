@@ -53,19 +53,21 @@ type Config struct {
 	History      string       // checked only: the store comes later
 	Control      string       // path of the control socket
 
-	Console   console.Config
-	Listeners []Listener // in the order of the file
-	Milters   []milter.Config
-	Forward   forward.Config
-	Filtering filters.Config
-	Filters   []Filter // in the order of the file
-	Rules     rules.Config
-	Queue     queue.Config
-	DNS       dns.ClientConfig
-	DRAC      drac.Config
-	Login     users.ThrottleConfig // sources of users are with the listeners
-	Log       maillog.Config
-	Journals  []journal.Config // in the order of the file
+	Console console.Config
+	// ConsoleUsers are those who may log in; nil where there are none.
+	ConsoleUsers *users.File
+	Listeners    []Listener // in the order of the file
+	Milters      []milter.Config
+	Forward      forward.Config
+	Filtering    filters.Config
+	Filters      []Filter // in the order of the file
+	Rules        rules.Config
+	Queue        queue.Config
+	DNS          dns.ClientConfig
+	DRAC         drac.Config
+	Login        users.ThrottleConfig // sources of users are with the listeners
+	Log          maillog.Config
+	Journals     []journal.Config // in the order of the file
 
 	Recipients recipients.Config
 	CheckRules checkrules.Config
@@ -232,6 +234,7 @@ func (c *Config) read(top table, listening bool) {
 	c.checkUnscanned(top)
 	notBuilt(top)
 
+	c.checkConsole(top)
 	c.checkQueue(top.table("queue"))
 	top.table("filtering").attach(split(c.Filtering.Validate()), &c.Filtering, "filters: ")
 	c.checkAddresses(top)

@@ -4,20 +4,53 @@ package console
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"sync/atomic"
 	"time"
 )
 
 // Config of the HTTP listener.
 type Config struct {
-	// Address is the host and port of health checks and metrics,
+	// Address is the host and port of the pages, of health checks and metrics,
 	// "127.0.0.1:8025". Empty: there is no listener.
 	Address string `toml:"address"`
+	// Users is the file of those who may log in, made by "gatepost user add
+	// --role". Empty: nobody may.
+	Users string `toml:"users"`
+	// Certificate and Key are PEM files; with them the listener has TLS.
+	Certificate string `toml:"tls_cert"`
+	Key         string `toml:"tls_key"`
+	// Insecure lets users log in without TLS from other hosts, for a proxy that
+	// has TLS in front. Default false.
+	Insecure bool `toml:"insecure"`
+}
+
+// Validate returns all that is wrong with c.
+func (c Config) Validate() error {
+	var errs []error
+	if (c.Certificate == "") != (c.Key == "") {
+		errs = append(errs, errors.New("tls_cert and tls_key belong together"))
+	}
+	if c.Users != "" && c.Address == "" {
+		errs = append(errs, errors.New("users: there is no address where they could log in"))
+	}
+	if c.Users != "" && c.Certificate == "" && !c.Insecure && !isLoopback(c.Address) {
+		errs = append(errs, errors.New("users: passwords would cross the network in clear; set tls_cert and tls_key, listen on 127.0.0.1, or write insecure = true where a proxy in front has TLS"))
+	}
+	return errors.Join(errs...)
+}
+
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip, bad := netip.ParseAddr(host)
+	return err == nil && (host == "localhost" || bad == nil && ip.IsLoopback())
 }
 
 // DefaultConfig has no listener.
@@ -28,15 +61,17 @@ type Deps struct {
 	// Ready returns why the gateway can't take mail now, nil when it can.
 	Ready   func() error
 	Metrics http.Handler
+	Pages   http.Handler // all other paths; nil: there are none
 	Log     *slog.Logger
 }
 
-// Public is the HTTP listener for health checks and metrics. It needs no
-// password because it shows nothing of any mail.
+// Public is the HTTP listener for pages, health checks and metrics. The last two
+// need no password because they show nothing of any mail.
 type Public struct {
-	address  string
-	listener net.Listener
-	server   *http.Server
+	address     string
+	listener    net.Listener
+	server      *http.Server
+	certificate atomic.Pointer[tls.Certificate] // nil: no TLS
 }
 
 // NewPublic makes the listener; Listen opens it.
@@ -54,7 +89,24 @@ func NewPublic(cfg Config, deps Deps) (*Public, error) {
 		say(w, http.StatusOK, "ok")
 	})
 	mux.Handle("GET /metrics", deps.Metrics)
-	return &Public{address: cfg.Address, server: newServer(mux, deps.Log)}, nil
+	if deps.Pages != nil {
+		mux.Handle("/", deps.Pages)
+	}
+	p := &Public{address: cfg.Address, server: newServer(mux, deps.Log)}
+	return p, p.Update(cfg)
+}
+
+// Update reads the certificate again. Whether there is one stays as it was.
+func (p *Public) Update(cfg Config) error {
+	if cfg.Certificate == "" {
+		return nil
+	}
+	pair, err := tls.LoadX509KeyPair(cfg.Certificate, cfg.Key)
+	if err != nil {
+		return fmt.Errorf("console: certificate: %w", err)
+	}
+	p.certificate.Store(&pair)
+	return nil
 }
 
 // newServer sets the limits that both listeners have.
@@ -86,6 +138,12 @@ func (p *Public) Listen() error {
 		return fmt.Errorf("console: %w", err)
 	}
 	p.listener = &bounded{Listener: l, slots: make(chan struct{}, maxConnections)}
+	if p.certificate.Load() != nil {
+		p.listener = tls.NewListener(p.listener, &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.certificate.Load(), nil },
+		})
+	}
 	return nil
 }
 
