@@ -25,6 +25,7 @@ type Result struct {
 	Published Policy // "" where there is no record, or it could not be had
 	Applied   Policy // what the owner wants done: none where it passed or is tried out
 	Unknown   bool   // the policy could not be had
+	Clear     bool   // it is clear who the author is
 }
 
 // Policies is what the domains in the From fields of a message publish.
@@ -100,7 +101,7 @@ func (p *Policies) Judge(ctx context.Context, ids []Identity) Result {
 		return p.unclear()
 	}
 	f := p.all[0]
-	res := Result{Domain: f.domain, Published: f.published, Applied: None}
+	res := Result{Domain: f.domain, Published: f.published, Applied: None, Clear: true}
 	if !f.has {
 		res.Value = mail.AuthNone
 		if f.err != nil {
