@@ -86,7 +86,7 @@ func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (g *ga
 	}
 	g.queue, err = queue.New(cfg.Queue, queue.Deps{
 		Spool: g.spool, Deliverer: g.forward, Stats: g.metrics, Log: log, Hostname: cfg.Hostname, Failpoint: fail,
-		Forged: g.forged,
+		Forged: g.forged, Sign: g.signNotification,
 	})
 	if err != nil {
 		return nil, err
@@ -190,17 +190,23 @@ func newJudge(cfg *config.Config, to router, t tools) (*ruled, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := filters.New(cfg.Filtering, steps, set, t.observer, t.log)
+	filtering := cfg.Filtering
+	filtering.Finishers = t.finishers()
+	m, err := filters.New(filtering, steps, set, t.observer, t.log)
 	// Rules look at the envelope and at findings: without a filter nobody wants the body.
 	return &ruled{
-		Multiplexer: m, rules: set, stages: decides(cfg, steps), readsBody: slices.ContainsFunc(steps, looksInside), blockers: b.blockers,
+		Multiplexer: m, rules: set, stages: decides(cfg, steps), readsBody: t.signer != nil || slices.ContainsFunc(steps, looksInside), blockers: b.blockers,
 	}, err
 }
 
 // newJudges makes a generation: the filters with the rules over them, and the
 // rules alone where a listener has a handler.
 func (g *gateway) newJudges(cfg *config.Config) (judge, bare *ruled, err error) {
-	if judge, err = newJudge(cfg, g.forward, g.tools()); err != nil {
+	t := g.tools()
+	if t.signer, err = g.newSigner(cfg); err != nil {
+		return nil, nil, err
+	}
+	if judge, err = newJudge(cfg, g.forward, t); err != nil {
 		return nil, nil, err
 	}
 	if judge.frame, err = g.newFrame(cfg, judge.rules); err != nil {
@@ -209,8 +215,9 @@ func (g *gateway) newJudges(cfg *config.Config) (judge, bare *ruled, err error) 
 	if slices.ContainsFunc(g.boot.Listeners, func(l config.Listener) bool { return l.Handler != "" }) {
 		alone := *cfg
 		alone.Filters = nil
-		bare, err = newJudge(&alone, g.forward, g.tools())
+		bare, err = newJudge(&alone, g.forward, g.tools()) // without signer: what the handler changes comes behind
 	}
+	judge.frame.signer = t.signer
 	return judge, bare, err
 }
 

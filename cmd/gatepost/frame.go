@@ -8,6 +8,7 @@ import (
 	"gatepost/internal/dns"
 	"gatepost/internal/mail"
 	"gatepost/internal/recipients"
+	"gatepost/internal/sign"
 	"gatepost/proxy/journal"
 	"gatepost/rules"
 	"gatepost/rules/checkrules"
@@ -23,7 +24,8 @@ type frame struct {
 	journals   *journal.Set
 	routed     func(mail.Address) bool
 	rules      *rules.Set
-	dns        *dns.Client // of those who ask now and then
+	dns        *dns.Client  // of those who ask now and then
+	signer     *sign.Signer // of notifications; nil: none
 }
 
 // around returns a handler with all of it around.

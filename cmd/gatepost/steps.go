@@ -18,6 +18,7 @@ import (
 	"gatepost/internal/config"
 	"gatepost/internal/dns"
 	"gatepost/internal/mail"
+	"gatepost/internal/sign"
 	"gatepost/internal/state"
 	"gatepost/rules"
 )
@@ -27,6 +28,7 @@ type tools struct {
 	observer filters.Observer // nil: nothing is counted
 	stats    reputationStats  // nil: the same
 	store    state.Store
+	signer   *sign.Signer // nil: nothing is signed
 	log      *slog.Logger
 }
 
@@ -35,7 +37,9 @@ type reputationStats interface {
 	blocklist.Stats
 }
 
-func (g *gateway) tools() tools { return tools{g.metrics, g.metrics, g.state, g.log} }
+func (g *gateway) tools() tools {
+	return tools{observer: g.metrics, stats: g.metrics, store: g.state, log: g.log}
+}
 
 // builder makes the steps of a generation.
 type builder struct {

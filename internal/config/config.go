@@ -26,6 +26,7 @@ import (
 	"gatepost/internal/mail"
 	"gatepost/internal/maillog"
 	"gatepost/internal/recipients"
+	"gatepost/internal/sign"
 	"gatepost/internal/state"
 	"gatepost/internal/tomltext"
 	"gatepost/internal/users"
@@ -72,6 +73,7 @@ type Config struct {
 	Recipients recipients.Config
 	CheckRules checkrules.Config
 	Rewrite    rewrite.Config
+	Sign       sign.Config
 
 	relayDomains []string // those of the lists included
 }
@@ -134,6 +136,8 @@ type main struct {
 	Filter   any `toml:"filter"`
 	Journal  any `toml:"journal"`
 	Policy   any `toml:"policy"`
+	DKIM     any `toml:"dkim"`
+	ARC      any `toml:"arc"`
 }
 
 func defaults() main {
@@ -222,6 +226,7 @@ func (c *Config) read(top table, listening bool) {
 	c.readMilters(top)
 	c.readJournals(top)
 	c.readTables(top, m)
+	c.readSigning(top)
 	c.readRecipients(top, m)
 	if listening && len(c.Listeners)+len(c.Milters) == 0 {
 		top.child("listener").missing(`a section [listener.mx] with address = "0.0.0.0:25", or [milter.main] with a socket for your MTA`)

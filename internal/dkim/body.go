@@ -3,19 +3,29 @@ package dkim
 import (
 	"bufio"
 	"crypto/sha256"
+	"errors"
+	"fmt"
 	"io"
 )
 
 // BodyHash returns the SHA-256 of a body as it is signed. It reads the body once
-// and keeps no more of it than a buffer: memory does not depend on its lines.
-func BodyHash(body io.Reader, c Canon) ([]byte, error) {
+// and keeps no more of it than a buffer: memory does not depend on its lines. A
+// body that ends before its size is an error.
+func BodyHash(body *io.SectionReader, c Canon) ([]byte, error) {
 	hash := sha256.New()
 	w := &bodyWriter{out: bufio.NewWriterSize(hash, 32<<10), relaxed: c == Relaxed}
-	if _, err := io.Copy(w, body); err != nil {
-		return nil, err
+	if _, err := io.CopyN(w, body, body.Size()); err != nil {
+		return nil, fmt.Errorf("dkim: reading the body: %w", noEOF(err))
 	}
 	w.end()
 	return hash.Sum(nil), w.out.Flush()
+}
+
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // bodyWriter writes a body in canonical form (RFC 6376 3.4.3, 3.4.4). What may

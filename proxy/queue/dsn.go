@@ -253,10 +253,16 @@ func (q *Queue) sendReport(ctx context.Context, m *spool.Message, n notice) (id 
 	if err := safely(draft, r.writeTo); err != nil {
 		return "", fmt.Errorf("queue: writing notification for %s: %w", m.ID, err)
 	}
-	entries := []spool.Entry{q.reportEntry(id, &r, r.envelope(), r.header())}
+	signed := func(h mail.Header) mail.Header {
+		if q.sign == nil {
+			return h
+		}
+		return q.sign(h, draft, draft.Size())
+	}
+	entries := []spool.Entry{q.reportEntry(id, &r, r.envelope(), signed(r.header()))}
 	if to, ok := q.config().copyTo(); ok && n.kind() == kindFailure {
 		id := mail.NewID(now)
-		entries = append(entries, q.reportEntry(id, &r, r.envelopeTo(to), r.copyHeader(id, to)))
+		entries = append(entries, q.reportEntry(id, &r, r.envelopeTo(to), signed(r.copyHeader(id, to))))
 	}
 	if err := q.step(stepReport); err != nil {
 		return "", fmt.Errorf("queue: notification for %s: %w", m.ID, err)

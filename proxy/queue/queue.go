@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -76,6 +77,9 @@ type Deps struct {
 	// speaks against him; nil: nobody can say. It is asked before a notification
 	// goes to somebody who is not one of ours.
 	Forged func(ctx context.Context, e *spool.Entry) (why string)
+	// Sign returns the header of a notification as it goes out, signed where it
+	// can be; nil: none is.
+	Sign func(h mail.Header, body io.ReaderAt, size int64) mail.Header
 	// Now is the wall clock; nil means time.Now. Waiting goes by the monotonic
 	// clock whatever Now says.
 	Now func() time.Time
@@ -94,6 +98,7 @@ type Queue struct {
 	hostname  string
 	now       func() time.Time
 	forged    func(context.Context, *spool.Entry) string
+	sign      func(mail.Header, io.ReaderAt, int64) mail.Header
 	failpoint func(string) error
 	keep      int // mostLoaded
 
@@ -141,7 +146,7 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 	}
 	q := &Queue{
 		spool: deps.Spool, deliverer: deps.Deliverer, stats: deps.Stats, log: deps.Log,
-		hostname: deps.Hostname, now: deps.Now, forged: deps.Forged, failpoint: deps.Failpoint,
+		hostname: deps.Hostname, now: deps.Now, forged: deps.Forged, sign: deps.Sign, failpoint: deps.Failpoint,
 		keep: mostLoaded, start: time.Now(),
 		wake:  make(chan struct{}, 1),
 		items: make(map[string]*item),
