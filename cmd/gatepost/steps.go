@@ -13,6 +13,7 @@ import (
 	"gatepost/filters/client"
 	"gatepost/filters/dnsbl"
 	"gatepost/filters/greylist"
+	"gatepost/filters/icap"
 	"gatepost/filters/rates"
 	"gatepost/filters/spamassassin"
 	"gatepost/internal/config"
@@ -72,6 +73,8 @@ func (b *builder) filter(f config.Filter) (stepper, error) {
 		return clamav.New(*f.ClamAV)
 	case f.SpamAssassin != nil:
 		return spamassassin.New(*f.SpamAssassin)
+	case f.ICAP != nil:
+		return icap.New(*f.ICAP)
 	case f.Milter != nil:
 		cfg := *f.Milter
 		cfg.Version = thisBuild().Version

@@ -18,6 +18,7 @@ import (
 	"gatepost/filters/client"
 	"gatepost/filters/dnsbl"
 	"gatepost/filters/greylist"
+	"gatepost/filters/icap"
 	"gatepost/filters/rates"
 	"gatepost/filters/spamassassin"
 	"gatepost/internal/console"
@@ -96,6 +97,7 @@ type Filter struct {
 	Name         string
 	ClamAV       *clamav.Config
 	SpamAssassin *spamassassin.Config
+	ICAP         *icap.Config
 	Milter       *child.Config
 	DNSBL        *dnsbl.Config
 	Greylist     *greylist.Config

@@ -16,7 +16,7 @@ import (
 var later = []string{"auth", "attachments"}
 
 // kinds are those that are here.
-var kinds = []string{"clamav", "spamassassin", "milter", "dnsbl", "greylist", "rates", "client", "blocklist"}
+var kinds = []string{"clamav", "spamassassin", "milter", "dnsbl", "greylist", "rates", "client", "blocklist", "icap"}
 
 // readFilters reads the sections [filter.NAME]. The kind is the name where the
 // section says nothing else.
@@ -56,6 +56,7 @@ func (c *Config) readFilters(top table) {
 			f.Milter = &cfg
 			c.checkChild(s, &cfg)
 		case c.readReputation(top, s, kind, &f, &extra):
+		case c.readScanner(s, kind, &f, &extra):
 		case slices.Contains(later, kind):
 			at.problem(fmt.Sprintf("filters of the kind %q are not built yet in this version", kind), "remove the section")
 		default:

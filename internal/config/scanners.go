@@ -1,0 +1,24 @@
+package config
+
+import (
+	"gatepost/filters/icap"
+)
+
+// readScanner reads a scanner's section, if the kind is that of one.
+func (c *Config) readScanner(s named, kind string, f *Filter, extra any) bool {
+	switch kind {
+	case "icap":
+		cfg := icap.DefaultConfig()
+		s.bind(&cfg, extra)
+		s.notZero(&cfg)
+		f.ICAP = &cfg
+		if cfg.Service == "" && !s.has("service") {
+			s.child("service").missing(`service = "avscan", the name of the service on the ICAP server`)
+			return true
+		}
+		_, err := icap.New(cfg)
+		s.attach(split(err), &cfg, "icap: ")
+		return true
+	}
+	return false
+}
