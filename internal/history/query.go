@@ -78,3 +78,6 @@ type Finder interface {
 	// Report sums up.
 	Report(ctx context.Context, since, until time.Time, top int) (Report, error)
 }
+
+// ErrQuery is the error of a Query that can't be meant.
+var ErrQuery = errors.New("a search that can't be meant")
