@@ -21,6 +21,8 @@ type Config struct {
 	Hostname string `toml:"-"`
 	// Authenticates tells that a filter may add Authentication-Results.
 	Authenticates bool `toml:"-"`
+	// Verifies tells that a filter verifies signatures and chains of ours.
+	Verifies bool `toml:"-"`
 	// Routed reports whether there is a next hop for a recipient; nil means
 	// that there always is. It is asked while a client waits: no I/O.
 	Routed func(mail.Address) bool `toml:"-"`
@@ -67,6 +69,7 @@ type Relay struct {
 type Policy struct {
 	Limits
 	Reputation
+	Authentication
 	// For overrides single limits for a recipient "user@example.com", a domain
 	// "example.com", or all domains below one ".example.com". Each limit is
 	// taken from the most specific of them that sets it.
@@ -81,6 +84,7 @@ type Limits struct {
 	Reject     *float64        `toml:"reject"`     // refuse in the session; default 15
 	Virus      VirusAction     `toml:"virus"`      // default "reject"
 	Unscanned  UnscannedAction `toml:"unscanned"`  // default "quarantine"
+	DMARC      DMARCAction     `toml:"dmarc"`      // a message that is not from its author; default "honour"
 }
 
 // VirusAction is what is done with a message that holds a virus.
@@ -132,8 +136,8 @@ func DefaultConfig() Config {
 	tag, quarantine, reject := 5.0, 10.0, 15.0
 	return Config{Relay: Relay{Options: access.DefaultOptions()}, Policy: Policy{Limits: Limits{
 		Tag: &tag, Quarantine: &quarantine, Reject: &reject,
-		Virus: VirusReject, Unscanned: UnscannedQuarantine,
-	}, Reputation: defaultReputation()}}
+		Virus: VirusReject, Unscanned: UnscannedQuarantine, DMARC: DMARCHonour,
+	}, Reputation: defaultReputation(), Authentication: defaultAuthentication()}}
 }
 
 // Validate checks what can be checked without reading a file.
@@ -164,6 +168,11 @@ func (l Limits) check(where string) error {
 	if l.Unscanned != "" {
 		if err := l.Unscanned.Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("%s.unscanned: %w", where, err))
+		}
+	}
+	if l.DMARC != "" {
+		if err := l.DMARC.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("%s.dmarc: %w", where, err))
 		}
 	}
 	return errors.Join(errs...)

@@ -21,6 +21,7 @@ type evidence struct {
 	scored    bool
 	score     float64
 	broken    string // why the score means nothing
+	author    authorship
 }
 
 func weigh(findings []mail.Finding) evidence {
@@ -42,6 +43,7 @@ func weigh(findings []mail.Finding) evidence {
 			e.scored = true
 		}
 		e.score += f.Score
+		e.author.weigh(f)
 	}
 	// Sums of decimals miss their threshold by the last bit; no scanner gives
 	// more than three places. The header shows the number that was compared.
@@ -66,6 +68,7 @@ type marks struct {
 	tagged    bool
 	required  float64
 	unscanned bool
+	forged    string // of whom, in X-Gatepost-Forged
 }
 
 // message judges the content for each recipient.
@@ -156,15 +159,24 @@ func (l limits) judge(e evidence) outcome {
 			reason: e.broken,
 		}
 	}
-	stronger, other := l.judgeUnscanned(e, m), l.judgeScore(e, m)
-	other.marks = stronger.marks
-	if other.action > stronger.action {
-		stronger, other = other, stronger
+	return l.judgeUnscanned(e, m).and(l.judgeScore(e, m)).and(l.judgeAuthor(e, m)).and(l.judgeFrom(e, m))
+}
+
+// and is the stronger of two outcomes, with the marks of both.
+func (o outcome) and(other outcome) outcome {
+	both := o.marks
+	both.unscanned = both.unscanned || other.marks.unscanned
+	if both.forged == "" {
+		both.forged = other.marks.forged
 	}
-	if other.action == stronger.action {
-		stronger.reason = joinReasons(stronger.reason, other.reason)
+	if other.action > o.action {
+		o, other = other, o
 	}
-	return stronger
+	if other.action == o.action {
+		o.reason = joinReasons(o.reason, other.reason)
+	}
+	o.marks = both
+	return o
 }
 
 func joinReasons(a, b string) string {

@@ -25,6 +25,12 @@ func (s *Set) fields(tx *mail.Transaction, e evidence, m marks) []mail.Edit {
 	add := func(name, value string) {
 		edits = append(edits, mail.InsertHeader{At: at, Field: mail.NewField(name, value)})
 	}
+	if v := s.authResults(tx.Findings); v != "" {
+		add("Authentication-Results", v)
+	}
+	if m.forged != "" {
+		add("X-Gatepost-Forged", "not from "+m.forged+" (DMARC)")
+	}
 	if e.scored && e.broken == "" {
 		if m.tagged {
 			add("X-Spam-Flag", "YES")

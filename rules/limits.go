@@ -18,7 +18,9 @@ type limits struct {
 	tag, quarantine, reject float64 // +Inf is off
 	virus                   VirusAction
 	unscanned               UnscannedAction
-	of                      string // ` for "vip@example.com"`, or ""
+	dmarc                   DMARCAction
+	auth                    Authentication // the same for all
+	of                      string         // ` for "vip@example.com"`, or ""
 }
 
 // limitSet has the limits of every recipient. Those of an override are merged
@@ -45,6 +47,7 @@ func newLimits(p Policy) (limitSet, error) {
 		byKey[key] = p.For[name]
 	}
 	set := limitSet{base: merge(p.Limits), of: make(map[string]limits, len(byKey))}
+	set.base.auth = p.Authentication
 	errs.Note("policy", set.base.ordered())
 	for _, key := range slices.Sorted(maps.Keys(byKey)) {
 		var chain []Limits
@@ -54,7 +57,7 @@ func newLimits(p Policy) (limitSet, error) {
 			}
 		}
 		l := merge(append(chain, p.Limits)...)
-		l.of = fmt.Sprintf(" for %q", key)
+		l.of, l.auth = fmt.Sprintf(" for %q", key), p.Authentication
 		errs.Note(fmt.Sprintf("policy.for.%q", key), l.ordered())
 		set.of[key] = l
 	}
@@ -66,13 +69,16 @@ func merge(chain ...Limits) limits {
 	off := math.Inf(1)
 	var tag, quarantine, reject *float64
 	var l limits
-	for _, c := range append(chain, Limits{&off, &off, &off, VirusReject, UnscannedQuarantine}) {
+	for _, c := range append(chain, Limits{&off, &off, &off, VirusReject, UnscannedQuarantine, DMARCHonour}) {
 		tag, quarantine, reject = or(tag, c.Tag), or(quarantine, c.Quarantine), or(reject, c.Reject)
 		if l.virus == "" {
 			l.virus = c.Virus
 		}
 		if l.unscanned == "" {
 			l.unscanned = c.Unscanned
+		}
+		if l.dmarc == "" {
+			l.dmarc = c.DMARC
 		}
 	}
 	l.tag, l.quarantine, l.reject = *tag, *quarantine, *reject

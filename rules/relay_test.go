@@ -267,8 +267,8 @@ func TestRelayConfigRefused(t *testing.T) {
 		{"an empty value", Tenant{Networks: network, Header: "X-A", Values: []string{""}}, `relay.tenant.x.values: an empty one`},
 		{"no name of a field", Tenant{Networks: network, Header: "X-A:", Values: []string{"1"}}, `relay.tenant.x.header: "X-A:" is no name`},
 		{"no domain", Tenant{Networks: network, DKIM: []string{"b..example"}}, `relay.tenant.x.dkim[0]:`},
-		{"nobody verifies", Tenant{Networks: network, DKIM: []string{"b.example"}}, `relay.tenant.x.dkim: nobody verifies signatures yet`},
-		{"ARC", Tenant{Networks: network, ARC: []string{"b.example"}}, `relay.tenant.x.arc: ARC is not verified yet`},
+		{"nobody verifies", Tenant{Networks: network, DKIM: []string{"b.example"}}, `relay.tenant.x.dkim: nobody verifies signatures; write a section [filter.auth]`},
+		{"ARC", Tenant{Networks: network, ARC: []string{"b.example"}}, `relay.tenant.x.arc: nobody verifies chains; write a section [filter.auth]`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

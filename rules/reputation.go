@@ -59,7 +59,9 @@ func (s *Set) reputed(tx *mail.Transaction, rcpt *mail.Path, v mail.Verdict) mai
 	case mail.StageMail:
 		w = s.reputation.rate(tx, mail.RateMessages, mail.Address{})
 	case mail.StageRcpt:
-		w = s.reputation.atRcpt(tx, rcpt.Address)
+		if w = s.denies(tx, rcpt.Address); w.Action < mail.TempFail {
+			w = s.reputation.atRcpt(tx, rcpt.Address)
+		}
 	case mail.StageMessage:
 		if len(tx.Find(mail.FindingVirus)) == 0 { // a virus decides alone
 			w = s.reputation.rate(tx, mail.RateBytes, mail.Address{})

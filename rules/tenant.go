@@ -24,10 +24,12 @@ type Tenant struct {
 	Header string `toml:"header"`
 	// Values are what it may say, in any case of letters.
 	Values []string `toml:"values"`
-	// DKIM are domains one of which must have signed, as a filter of kind
-	// "milter" says in Authentication-Results of our name.
+	// DKIM are domains one of which must have signed, as a filter of kind "auth"
+	// has found, or as one of kind "milter" says in Authentication-Results of
+	// our name.
 	DKIM []string `toml:"dkim"`
-	// ARC is not built yet.
+	// ARC are domains one of which must be the newest sealer of a chain that
+	// holds, as a filter of kind "auth" has found.
 	ARC []string `toml:"arc"`
 }
 
@@ -48,7 +50,13 @@ func newTenants(cfg Config) ([]tenant, error) {
 			errs.Note(fmt.Sprintf("%s.dkim[%d]", t.key(), i), err)
 			t.DKIM[i] = domain
 		}
-		t.check(cfg.Authenticates, &errs)
+		t.ARC = slices.Clone(t.ARC)
+		for i, d := range t.ARC {
+			domain, err := access.CanonicalDomain(d)
+			errs.Note(fmt.Sprintf("%s.arc[%d]", t.key(), i), err)
+			t.ARC[i] = domain
+		}
+		t.check(cfg, &errs)
 		list = append(list, t)
 	}
 	return list, errs.Join()
@@ -65,7 +73,7 @@ func quoteName(s string) string {
 	return strconv.Quote(s)
 }
 
-func (t *tenant) check(authenticates bool, errs *access.Problems) {
+func (t *tenant) check(cfg Config, errs *access.Problems) {
 	bad := func(key, text string) { errs.Note(t.key()+key, errors.New(text)) }
 	if len(t.Networks) == 0 {
 		bad(".networks", "missing; write the addresses that the provider sends from")
@@ -75,11 +83,8 @@ func (t *tenant) check(authenticates bool, errs *access.Problems) {
 			bad(fmt.Sprintf(".networks[%d]", i), strconv.Quote(n.String())+" is everybody; write the addresses that the provider sends from")
 		}
 	}
-	switch {
-	case len(t.ARC) > 0:
-		bad(".arc", "ARC is not verified yet in this version; write header and values, or dkim")
-	case t.Header == "" && len(t.DKIM) == 0:
-		bad("", "others send from these addresses, too; write header and values, or dkim")
+	if t.Header == "" && len(t.DKIM)+len(t.ARC) == 0 {
+		bad("", "others send from these addresses, too; write header and values, dkim, or arc")
 	}
 	switch {
 	case t.Header != "" && len(t.Values) == 0:
@@ -91,8 +96,11 @@ func (t *tenant) check(authenticates bool, errs *access.Problems) {
 	case slices.Contains(t.Values, ""):
 		bad(".values", "an empty one would fit an empty field; remove it")
 	}
-	if len(t.DKIM) > 0 && !authenticates {
-		bad(".dkim", `nobody verifies signatures yet in this version; write a filter of kind = "milter" that does, like OpenDKIM, or header and values`)
+	if len(t.DKIM) > 0 && !cfg.Authenticates && !cfg.Verifies {
+		bad(".dkim", `nobody verifies signatures; write a section [filter.auth], or a filter of kind = "milter" that does, like OpenDKIM`)
+	}
+	if len(t.ARC) > 0 && !cfg.Verifies {
+		bad(".arc", "nobody verifies chains; write a section [filter.auth]")
 	}
 }
 
@@ -135,41 +143,51 @@ func (s *Set) unproven(tx *mail.Transaction) (v mail.Verdict, ok bool) {
 		return v, false
 	}
 	var reasons []string
+	unsure := len(tx.Find(mail.FindingFailed)) > 0 // who failed may have had the proof
 	ip := clientOf(tx.Session).Addr
 	for i := range s.tenants {
 		t := &s.tenants[i]
 		if !slices.ContainsFunc(t.Networks, func(n netip.Prefix) bool { return n.Contains(ip) }) {
 			continue
 		}
-		why := t.lacks(tx, s.hostname)
+		why, unknown := t.lacks(tx, s.hostname)
 		if why == "" {
 			return v, false
 		}
+		unsure = unsure || unknown
 		reasons = append(reasons, "relay.tenant."+t.name+": "+why)
 	}
 	reason := strings.Join(reasons, "; ")
-	if len(tx.Find(mail.FindingFailed)) > 0 { // who failed may have had the proof
+	if unsure {
 		return denied(mail.Reply{Code: 451, Detail: "7.1", Text: "Whose message this is can't be told now"}, reason), true
 	}
 	return denied(mail.Reply{Code: 550, Detail: "7.1", Text: "Relaying denied: this message is of no tenant that may send here"}, reason), true
 }
 
-// lacks says what a message does not prove, "" for nothing.
-func (t *tenant) lacks(tx *mail.Transaction, hostname string) string {
+// lacks says what a message does not prove, "" for nothing; unknown is whether
+// it may prove it at another time.
+func (t *tenant) lacks(tx *mail.Transaction, hostname string) (why string, unknown bool) {
 	if t.Header != "" {
 		value := tx.Message.Header.Get(t.Header)
 		is := func(v string) bool { return strings.EqualFold(v, value) }
 		switch n := tx.Message.Header.Count(t.Header); {
 		case n != 1:
-			return fmt.Sprintf("%d fields %s", n, t.Header)
+			return fmt.Sprintf("%d fields %s", n, t.Header), false
 		case !slices.ContainsFunc(t.Values, is):
-			return t.Header + " is " + strconv.Quote(clip(value))
+			return t.Header + " is " + strconv.Quote(clip(value)), false
 		}
 	}
 	if len(t.DKIM) > 0 && !signed(tx.Message.Header, hostname, t.DKIM) {
-		return "no signature of " + strings.Join(t.DKIM, ", ")
+		if ok, known := signedBy(tx.Findings, mail.FindingDKIM, "header.d", t.DKIM); !ok {
+			return "no signature of " + strings.Join(t.DKIM, ", "), !known
+		}
 	}
-	return ""
+	if len(t.ARC) > 0 {
+		if ok, known := signedBy(tx.Findings, mail.FindingARC, "policy.sealer", t.ARC); !ok {
+			return "no chain sealed by " + strings.Join(t.ARC, ", "), !known
+		}
+	}
+	return "", false
 }
 
 func clip(s string) string { return mail.CleanText(s[:min(len(s), 80)]) }
