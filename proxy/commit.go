@@ -134,14 +134,16 @@ func entry(tx *mail.Transaction, id string, env mail.Envelope, m *mail.Message, 
 const ownID = "X-Gatepost-ID"
 
 // silence is why the sender of a message is never told what becomes of it: a
-// virus and spam have senders that know nothing of them. A score that held
-// nothing up is the queue's to judge.
+// virus, spam and forgeries have senders that know nothing of them. A score that
+// held nothing up is the queue's to judge.
 func silence(tx *mail.Transaction, v mail.Verdict) string {
 	switch {
 	case len(tx.Find(mail.FindingVirus)) > 0:
 		return "virus"
 	case v.Action == mail.Quarantine && v.Unscanned == "" && tx.Score() > 0:
 		return "spam"
+	case tx.IsForgedAuthor():
+		return "sender authentication failed"
 	}
 	return ""
 }

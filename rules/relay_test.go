@@ -259,7 +259,7 @@ func TestRelayConfigRefused(t *testing.T) {
 		tenant Tenant
 		want   string
 	}{
-		{"only addresses", Tenant{Networks: network}, `relay.tenant.x: others send from these addresses, too; write header and values, or dkim`},
+		{"only addresses", Tenant{Networks: network}, `relay.tenant.x: others send from these addresses, too; write header and values, dkim, or arc`},
 		{"no addresses", Tenant{Header: "X-A", Values: []string{"1"}}, `relay.tenant.x.networks: missing`},
 		{"everybody", Tenant{Networks: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, Header: "X-A", Values: []string{"1"}}, `relay.tenant.x.networks[0]: "0.0.0.0/0" is everybody`},
 		{"a field without values", Tenant{Networks: network, Header: "X-A"}, `relay.tenant.x.values: missing`},

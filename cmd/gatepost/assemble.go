@@ -254,7 +254,7 @@ func decides(cfg *config.Config, steps []filters.Step) []mail.Stage {
 	if !cfg.Recipients.Empty() && len(cfg.Recipients.Milters) > 0 {
 		at[mail.StageRcpt] = true
 	}
-	if slices.ContainsFunc(cfg.Filters, refusesAtRcpt) {
+	if slices.ContainsFunc(cfg.Filters, func(f config.Filter) bool { return refusesAtRcpt(f, cfg.Rules.Policy) }) {
 		at[mail.StageRcpt] = true
 	}
 	for _, s := range steps {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gatepost/filters"
+	"gatepost/filters/auth"
 	"gatepost/filters/blocklist"
 	"gatepost/filters/child"
 	"gatepost/filters/clamav"
@@ -101,6 +102,8 @@ func (b *builder) reputation(f config.Filter) (stepper, error) {
 		return rates.New(*f.Rates, b.store, b.set)
 	case f.Client != nil:
 		return client.New(*f.Client)
+	case f.Auth != nil:
+		return auth.New(*f.Auth, auth.Deps{Resolver: b.questions})
 	case f.Blocklist != nil:
 		made, err := blocklist.New(*f.Blocklist, blocklist.Deps{Store: b.store, Vouched: b.set.Vouches, Stats: b.stats, Log: log})
 		b.blockers = append(b.blockers, made)
@@ -111,7 +114,9 @@ func (b *builder) reputation(f config.Filter) (stepper, error) {
 
 // refusesAtRcpt reports whether what a filter finds at MAIL may refuse
 // recipients.
-func refusesAtRcpt(f config.Filter) bool { return f.DNSBL != nil && f.DNSBL.Rejects() }
+func refusesAtRcpt(f config.Filter, p rules.Policy) bool {
+	return f.DNSBL != nil && f.DNSBL.Rejects() || f.Auth != nil && p.SPFFail == rules.SPFReject
+}
 
 // looksInside reports whether a step is asked about messages.
 func looksInside(s filters.Step) bool {

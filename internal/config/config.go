@@ -12,6 +12,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"gatepost/filters"
+	"gatepost/filters/auth"
 	"gatepost/filters/blocklist"
 	"gatepost/filters/child"
 	"gatepost/filters/clamav"
@@ -104,6 +105,7 @@ type Filter struct {
 	Rates        *rates.Config
 	Client       *client.Config
 	Blocklist    *blocklist.Config
+	Auth         *auth.Config
 }
 
 // main is the top level of the file. What is "any" has a reader of its own.

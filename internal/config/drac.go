@@ -31,4 +31,5 @@ func (c *Config) readDRAC(top table) {
 // checkTenants tells the rules whether somebody verifies signatures.
 func (c *Config) checkTenants() {
 	c.Rules.Authenticates = slices.ContainsFunc(c.Filters, func(f Filter) bool { return f.Milter != nil })
+	c.Rules.Verifies = slices.ContainsFunc(c.Filters, func(f Filter) bool { return f.Auth != nil })
 }

@@ -13,10 +13,10 @@ import (
 )
 
 // later are the kinds of filters that are known and not here yet.
-var later = []string{"auth", "attachments"}
+var later = []string{"attachments"}
 
 // kinds are those that are here.
-var kinds = []string{"clamav", "spamassassin", "milter", "dnsbl", "greylist", "rates", "client", "blocklist", "icap"}
+var kinds = []string{"clamav", "spamassassin", "milter", "dnsbl", "greylist", "rates", "client", "blocklist", "auth", "icap"}
 
 // readFilters reads the sections [filter.NAME]. The kind is the name where the
 // section says nothing else.

@@ -3,6 +3,7 @@ package config
 import (
 	"strings"
 
+	"gatepost/filters/auth"
 	"gatepost/filters/blocklist"
 	"gatepost/filters/client"
 	"gatepost/filters/dnsbl"
@@ -39,6 +40,11 @@ func (c *Config) readReputation(top table, s named, kind string, f *Filter, extr
 		cfg := blocklist.DefaultConfig()
 		s.bind(&cfg, extra)
 		f.Blocklist = &cfg
+		s.attach(split(cfg.Validate()), &cfg)
+	case "auth":
+		cfg := auth.DefaultConfig()
+		s.bind(&cfg, extra)
+		f.Auth = &cfg
 		s.attach(split(cfg.Validate()), &cfg)
 	default:
 		return false
