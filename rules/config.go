@@ -16,7 +16,12 @@ import (
 type Config struct {
 	Relay  Relay  `toml:"relay"`
 	Policy Policy `toml:"policy"`
+	// Subject and Text say what is added to mail on its way.
+	Subject Subject `toml:"subject"`
+	Text    Texts   `toml:"text"`
 
+	// Attachments are the lists of attachments.
+	Attachments AttachmentLists `toml:"-"`
 	// Hostname is ours, for X-Virus-Scanned.
 	Hostname string `toml:"-"`
 	// Authenticates tells that a filter may add Authentication-Results.
@@ -85,6 +90,10 @@ type Limits struct {
 	Virus      VirusAction     `toml:"virus"`      // default "reject"
 	Unscanned  UnscannedAction `toml:"unscanned"`  // default "quarantine"
 	DMARC      DMARCAction     `toml:"dmarc"`      // a message that is not from its author; default "honour"
+
+	// Attachments replaces the actions of all lists of attachments. Default:
+	// each list has its own.
+	Attachments AttachmentAction `toml:"attachments"`
 }
 
 // VirusAction is what is done with a message that holds a virus.
@@ -146,7 +155,8 @@ func (c Config) Validate() error {
 	_, errLimits := newLimits(c.Policy)
 	_, errNames := newNames(c.Relay.Names)
 	_, errTenants := newTenants(c)
-	return errors.Join(errDomains, errNames, errTenants, errLimits)
+	_, errTexts := newTexts(c.Text, false)
+	return errors.Join(errDomains, errNames, errTenants, errLimits, c.Subject.check(), errTexts)
 }
 
 // check names each mistake in limits of which some may be unset.
@@ -173,6 +183,11 @@ func (l Limits) check(where string) error {
 	if l.DMARC != "" {
 		if err := l.DMARC.Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("%s.dmarc: %w", where, err))
+		}
+	}
+	if l.Attachments != "" {
+		if err := l.Attachments.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("%s.attachments: %w", where, err))
 		}
 	}
 	return errors.Join(errs...)

@@ -69,6 +69,7 @@ type marks struct {
 	required  float64
 	unscanned bool
 	forged    string // of whom, in X-Gatepost-Forged
+	alters    alters
 }
 
 // message judges the content for each recipient.
@@ -86,6 +87,7 @@ func (s *Set) message(tx *mail.Transaction) mail.Verdict {
 				edits[o.marks] = s.fields(tx, e, o.marks)
 			}
 			v.Edits = edits[o.marks]
+			v.Alter = s.alterations(o.marks.alters)
 		}
 		return v
 	}
@@ -116,11 +118,11 @@ func allEqual(outcomes []outcome) bool {
 func (s *Set) outcomes(tx *mail.Transaction, e evidence) []outcome {
 	m := s.spokenOf(tx)
 	if len(tx.Envelope.Recipients) == 0 {
-		return []outcome{s.limits.base.judge(e).with(s.hits(tx, m, mail.Address{})...)}
+		return []outcome{s.judge(tx, s.limits.base, e, mail.Address{}).with(s.hits(tx, m, mail.Address{})...)}
 	}
 	list := make([]outcome, len(tx.Envelope.Recipients))
 	for i, r := range tx.Envelope.Recipients {
-		list[i] = s.limits.find(r.Address).judge(e).with(s.hits(tx, m, r.Address)...)
+		list[i] = s.judge(tx, s.limits.find(r.Address), e, r.Address).with(s.hits(tx, m, r.Address)...)
 	}
 	return list
 }

@@ -41,6 +41,9 @@ func (s *Set) fields(tx *mail.Transaction, e evidence, m marks) []mail.Edit {
 		}
 		add("X-Spam-Status", spamStatus(tx.Findings, e, m))
 	}
+	if m.alters.note != "" {
+		add("X-Gatepost-Attachment", m.alters.note)
+	}
 	switch {
 	case m.unscanned:
 		add("X-Virus-Status", "Not scanned ("+e.why+")")

@@ -19,8 +19,9 @@ type limits struct {
 	virus                   VirusAction
 	unscanned               UnscannedAction
 	dmarc                   DMARCAction
-	auth                    Authentication // the same for all
-	of                      string         // ` for "vip@example.com"`, or ""
+	auth                    Authentication   // the same for all
+	attachments             AttachmentAction // "": each list's own
+	of                      string           // ` for "vip@example.com"`, or ""
 }
 
 // limitSet has the limits of every recipient. Those of an override are merged
@@ -69,13 +70,16 @@ func merge(chain ...Limits) limits {
 	off := math.Inf(1)
 	var tag, quarantine, reject *float64
 	var l limits
-	for _, c := range append(chain, Limits{&off, &off, &off, VirusReject, UnscannedQuarantine, DMARCHonour}) {
+	for _, c := range append(chain, Limits{Tag: &off, Quarantine: &off, Reject: &off, Virus: VirusReject, Unscanned: UnscannedQuarantine, DMARC: DMARCHonour}) {
 		tag, quarantine, reject = or(tag, c.Tag), or(quarantine, c.Quarantine), or(reject, c.Reject)
 		if l.virus == "" {
 			l.virus = c.Virus
 		}
 		if l.unscanned == "" {
 			l.unscanned = c.Unscanned
+		}
+		if l.attachments == "" {
+			l.attachments = c.Attachments
 		}
 		if l.dmarc == "" {
 			l.dmarc = c.DMARC

@@ -22,6 +22,9 @@ type Set struct {
 	warnings []string
 
 	reputation Reputation
+	lists      AttachmentLists
+	subject    Subject
+	texts      texts
 }
 
 // Load reads the lists that cfg names. One bad line anywhere refuses all: the
@@ -31,7 +34,8 @@ func Load(cfg Config) (*Set, error) {
 	names, errNames := newNames(cfg.Relay.Names)
 	tenants, errTenants := newTenants(cfg)
 	limits, errLimits := newLimits(cfg.Policy)
-	if err := errors.Join(errTables, errNames, errTenants, errLimits); err != nil {
+	texts, errTexts := newTexts(cfg.Text, true)
+	if err := errors.Join(errTables, errNames, errTenants, errLimits, cfg.Subject.check(), errTexts); err != nil {
 		return nil, err
 	}
 	routed := cfg.Routed
@@ -54,6 +58,9 @@ func Load(cfg Config) (*Set, error) {
 		warnings: warnings,
 
 		reputation: cfg.Policy.Reputation,
+		lists:      cfg.Attachments,
+		subject:    cfg.Subject,
+		texts:      texts,
 	}, nil
 }
 
