@@ -158,6 +158,9 @@ func (c Subject) check() error {
 	return errs.Join()
 }
 
+// AddsText reports whether the text of mail may be changed.
+func (s *Set) AddsText() bool { return s.texts.banner != nil || len(s.texts.footers) > 0 }
+
 const bannerMark = "b"
 
 // textsFor says which texts a recipient's copy gets.

@@ -191,11 +191,13 @@ func newJudge(cfg *config.Config, to router, t tools) (*ruled, error) {
 		return nil, err
 	}
 	filtering := cfg.Filtering
-	filtering.Finishers = t.finishers()
+	if filtering.Finishers, err = t.finishers(cfg); err != nil {
+		return nil, err
+	}
 	m, err := filters.New(filtering, steps, set, t.observer, t.log)
 	// Rules look at the envelope and at findings: without a filter nobody wants the body.
 	return &ruled{
-		Multiplexer: m, rules: set, stages: decides(cfg, steps), readsBody: t.signer != nil || slices.ContainsFunc(steps, looksInside), blockers: b.blockers,
+		Multiplexer: m, rules: set, stages: decides(cfg, steps), readsBody: t.signer != nil || set.AddsText() || slices.ContainsFunc(steps, looksInside), blockers: b.blockers,
 	}, err
 }
 

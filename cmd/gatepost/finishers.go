@@ -6,20 +6,31 @@ import (
 	"io"
 
 	"gatepost/filters"
+	"gatepost/internal/alter"
 	"gatepost/internal/config"
 	"gatepost/internal/dns"
 	"gatepost/internal/mail"
+	"gatepost/internal/mime"
 	"gatepost/internal/sign"
 )
 
 // finishers are those who come after the verdict, in their order: what changes a
 // message comes before what signs it.
-func (t tools) finishers() []filters.Finisher {
-	var all []filters.Finisher
+func (t tools) finishers(cfg *config.Config) ([]filters.Finisher, error) {
+	alters, err := alter.New(alter.Config{
+		Hostname: cfg.Hostname, Log: t.log,
+		Inspect: func(ctx context.Context, m *mail.Message) *mail.Inside {
+			return mime.Inspect(ctx, m, mime.DefaultConfig())
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	all := []filters.Finisher{alters}
 	if t.signer != nil {
 		all = append(all, t.signer)
 	}
-	return all
+	return all, nil
 }
 
 // newSigner returns the signer of a generation, nil where nothing is signed.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gatepost/filters"
+	"gatepost/filters/attachments"
 	"gatepost/filters/auth"
 	"gatepost/filters/blocklist"
 	"gatepost/filters/child"
@@ -80,6 +81,9 @@ func (b *builder) filter(f config.Filter) (stepper, error) {
 		cfg := *f.Milter
 		cfg.Version = thisBuild().Version
 		return child.New(cfg)
+	}
+	if f.Attachments != nil {
+		return attachments.Load(*f.Attachments)
 	}
 	return b.reputation(f)
 }

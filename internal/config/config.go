@@ -12,6 +12,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"gatepost/filters"
+	"gatepost/filters/attachments"
 	"gatepost/filters/auth"
 	"gatepost/filters/blocklist"
 	"gatepost/filters/child"
@@ -105,6 +106,7 @@ type Filter struct {
 	Rates        *rates.Config
 	Client       *client.Config
 	Blocklist    *blocklist.Config
+	Attachments  *attachments.Config
 	Auth         *auth.Config
 }
 
@@ -140,6 +142,8 @@ type main struct {
 	Filter   any `toml:"filter"`
 	Journal  any `toml:"journal"`
 	Policy   any `toml:"policy"`
+	Subject  any `toml:"subject"`
+	Text     any `toml:"text"`
 	DKIM     any `toml:"dkim"`
 	ARC      any `toml:"arc"`
 }
@@ -224,6 +228,7 @@ func (c *Config) read(top table, listening bool) {
 	c.readHostname(top)
 	c.checkStores(top, m.Control)
 	c.readRules(top)
+	c.readTexts(top)
 	sources := c.readUsers(top)
 	c.readListeners(top)
 	c.useUsers(top, sources)
@@ -250,6 +255,7 @@ func (c *Config) read(top table, listening bool) {
 	c.checkTenants()
 	c.checkRelay(top)
 	c.checkRecipients(top)
+	c.checkTexts(top)
 }
 
 // readHostname leaves a name in any case, so that the rest can be checked.

@@ -13,10 +13,10 @@ import (
 )
 
 // later are the kinds of filters that are known and not here yet.
-var later = []string{"attachments"}
+var later = []string{}
 
 // kinds are those that are here.
-var kinds = []string{"clamav", "spamassassin", "milter", "dnsbl", "greylist", "rates", "client", "blocklist", "auth", "icap"}
+var kinds = []string{"clamav", "spamassassin", "milter", "dnsbl", "greylist", "rates", "client", "blocklist", "auth", "icap", "attachments"}
 
 // readFilters reads the sections [filter.NAME]. The kind is the name where the
 // section says nothing else.
@@ -56,6 +56,7 @@ func (c *Config) readFilters(top table) {
 			f.Milter = &cfg
 			c.checkChild(s, &cfg)
 		case c.readReputation(top, s, kind, &f, &extra):
+		case c.readAttachments(top, s, kind, &f, &extra):
 		case c.readScanner(s, kind, &f, &extra):
 		case slices.Contains(later, kind):
 			at.problem(fmt.Sprintf("filters of the kind %q are not built yet in this version", kind), "remove the section")
