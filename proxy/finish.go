@@ -145,7 +145,7 @@ func (s *session) readMessage(tx *transaction) (decision, bool) {
 		d.reason = fmt.Sprintf("%d Received fields are ours", n)
 		return d, false
 	}
-	m.Header = slices.Insert(m.Header, 0, received(&tx.Transaction, s.set.Hostname, time.Now()))
+	m.Header = slices.Insert(m.Header, 0, mail.NewReceived(&tx.Transaction, s.set.Hostname, time.Now()))
 	tx.Message = m
 	return decision{}, true
 }

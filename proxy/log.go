@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -86,6 +87,7 @@ func firstRcpts(rcpts []mail.Path) string {
 // rulesOf names the findings: filter:name=value.
 func rulesOf(fs []mail.Finding) string {
 	var b strings.Builder
+	fs = slices.DeleteFunc(slices.Clone(fs), func(f mail.Finding) bool { return f.Name == mail.FindingReport })
 	for i, f := range fs {
 		if i == logRules {
 			return b.String() + " +" + strconv.Itoa(len(fs)-i)

@@ -59,6 +59,8 @@ const (
 	FindingPartial    = "partial"     // Value: how much of the message was judged
 	FindingClean      = "clean"       // the filter looked at all of it and found nothing
 	FindingFailed     = "failed"      // Value: what its failure policy says, Text: the error
+	FindingReport     = "report"      // Text: the scanner's own account, some lines long; only for explanations
+	FindingScoreFor   = "score-for"   // Value: the scanner's total for Rcpt, whose own settings it used; the highest is its FindingSpamScore
 )
 
 // Score is the sum of all findings' scores.
