@@ -34,9 +34,9 @@ type Entry struct {
 	Encrypted bool
 	// Link is the target of a symbolic or hard link.
 	Link string
-	// Whole: the reader gives the whole content. Otherwise it gives nothing:
-	// the file is encrypted, can't be decoded, or is an archive that was too
-	// large to keep while it was opened.
+	// Whole: the reader gives the whole content. Otherwise it gives the
+	// beginning, or nothing: the file is encrypted, can't be decoded, or is an
+	// archive that was too large to keep while it was opened.
 	Whole bool
 	// Type is what the content is; its zero value where that couldn't be read.
 	Type Type

@@ -3,7 +3,6 @@ package archive
 import (
 	"errors"
 	"fmt"
-	"time"
 )
 
 // Limits of what may be opened for one message.
@@ -54,6 +53,7 @@ type Budget struct {
 	files  int
 	bytes  int64
 	held   int64
+	worked int64 // memory that decoders were given
 	// spent is the first limit of the whole message that was reached: then
 	// nothing more is opened.
 	spent error
@@ -97,7 +97,22 @@ func (b *Budget) hold(n int64) error {
 	return nil
 }
 
-func (b *Budget) release(n int64) { b.held -= n }
+// dictionary takes the memory of a decoder. It has to be cleared, so ten thousand
+// tiny files with a large dictionary each are a bomb as well: that ends it.
+func (b *Budget) dictionary(n int64) error {
+	if err := b.work(n); err != nil {
+		return err
+	}
+	return b.hold(n)
+}
 
-// took is a generous end for one archive whose decoder can't be stopped.
-const took = time.Minute
+// work counts n bytes of memory that a decoder clears.
+func (b *Budget) work(n int64) error {
+	b.worked += n
+	if b.spent == nil && b.worked/64 > b.limits.Bytes {
+		b.spent = errors.New("too many decoders with large dictionaries")
+	}
+	return b.spent
+}
+
+func (b *Budget) release(n int64) { b.held -= n }

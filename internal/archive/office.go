@@ -11,10 +11,9 @@ type OfficeReport struct {
 	Encrypted bool // can't be read without a password
 	// External: a template, object or frame is loaded from elsewhere, or DDE runs a program.
 	External []string
-	// Names of files embedded in it (Ole10Native, OOXML embeddings).
-	Names []string
-	// Programs: embedded content that is a program.
-	Programs  []string
+	// Embedded files, which are no part of the document itself: packages and
+	// whatever else lies in it. Whole says that the type was told from all of it.
+	Embedded  []Entry
 	Ambiguous []string // such as macros in a document whose type says it has none
 	Unseen    []string // what couldn't be read
 }
