@@ -72,6 +72,9 @@ func oneWord(s string) (n int, text string, ok bool) {
 			b.WriteByte(s[n])
 		}
 	}
+	if n < len(s) && s[n] == '(' { // some read the comment as a part of it
+		return 0, "", false
+	}
 	return n, b.String(), n > 0
 }
 
