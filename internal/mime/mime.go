@@ -10,11 +10,13 @@
 package mime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"time"
 
+	"gatepost/internal/archive"
 	"gatepost/internal/mail"
 )
 
@@ -32,11 +34,14 @@ type Config struct {
 	Text int64 `toml:"text,size"`
 	// Time is the longest that it may take. Default 20s.
 	Time time.Duration `toml:"time"`
+
+	// Limits of archives and documents, all in one message together.
+	archive.Limits
 }
 
 // DefaultConfig is used for keys that are not in the configuration.
 func DefaultConfig() Config {
-	return Config{Depth: 30, Parts: 1000, Decoded: 400 << 20, Text: 64 << 10, Time: 20 * time.Second}
+	return Config{Depth: 30, Parts: 1000, Decoded: 400 << 20, Text: 64 << 10, Time: 20 * time.Second, Limits: archive.DefaultLimits()}
 }
 
 // Validate reports all that is wrong with c.
@@ -57,7 +62,19 @@ func (c Config) Validate() error {
 	if c.Time < 0 {
 		errs = append(errs, errors.New("time: is negative; write a time such as 20s"))
 	}
+	if c.Limits != (archive.Limits{}) {
+		errs = append(errs, c.Limits.Validate())
+	}
 	return errors.Join(errs...)
+}
+
+// withDefaults fills in what was left out.
+func (c Config) withDefaults() Config {
+	d := DefaultConfig()
+	c.Depth, c.Parts = cmp.Or(c.Depth, d.Depth), cmp.Or(c.Parts, d.Parts)
+	c.Decoded, c.Text, c.Time = cmp.Or(c.Decoded, d.Decoded), cmp.Or(c.Text, d.Text), cmp.Or(c.Time, d.Time)
+	c.Limits = cmp.Or(c.Limits, d.Limits)
+	return c
 }
 
 // Inspect takes m apart. It never fails: what it could not see is in the result.

@@ -1,8 +1,13 @@
 package mime
 
 import (
+	"bytes"
 	"context"
+	"strconv"
+	"strings"
+	"time"
 
+	"gatepost/internal/archive"
 	"gatepost/internal/mail"
 )
 
@@ -15,14 +20,395 @@ type walker struct {
 	visit  Visit
 	inside *mail.Inside
 	nodes  []Node
+
+	message  *source
+	archives *archive.Budget
+	work     int64 // bytes that may still be looked at
+	decoded  int64 // bytes that may still be decoded
+	over     bool  // nothing more is looked at
+	entities int
+	shown    map[string]bool // the contents that visit has seen, by their sum
+	paths    map[string]bool
+	seen     map[seenSpan]bool
+	declared map[string]bool // boundaries
+	used     map[int64]bool  // where delimiters stand in the message
+	text     strings.Builder
+	hosts    map[string]bool // the URLs that are known
 }
 
+// seenSpan is an entity that was walked.
+type seenSpan struct {
+	src  *source
+	from int64
+	to   int64
+}
+
+// workFor is how much is read to take apart a message of so many bytes: a dozen
+// times the whole, which no ordinary message needs.
+func workFor(size int64) int64 { return 64<<20 + 12*size }
+
 func newWalker(ctx context.Context, m *mail.Message, c Config, visit Visit) *walker {
+	c = c.withDefaults()
 	ctx, cancel := context.WithTimeout(ctx, c.Time)
-	return &walker{ctx: ctx, cancel: cancel, m: m, cfg: c, visit: visit, inside: new(mail.Inside)}
+	return &walker{
+		ctx: ctx, cancel: cancel, m: m, cfg: c, visit: visit,
+		inside:   new(mail.Inside),
+		archives: archive.NewBudget(c.Limits),
+		work:     workFor(m.Size()),
+		decoded:  c.Decoded,
+		shown:    make(map[string]bool),
+		paths:    make(map[string]bool),
+		seen:     make(map[seenSpan]bool),
+		declared: make(map[string]bool),
+		used:     make(map[int64]bool),
+		hosts:    make(map[string]bool),
+	}
 }
 
 func (w *walker) walk() *mail.Inside {
-	w.inside.Unseen = []string{"not-taken-apart"}
+	start := time.Now()
+	head := append(w.m.Header.Bytes(), "\r\n"...)
+	w.message = &source{r: joined{head, w.m.Body()}, size: int64(len(head)) + w.m.BodySize(), base: -int64(len(head))}
+	w.entity(&entity{span: span{w.message, 0, w.message.size}, root: true, primary: true, parent: -1, delimiter: -1})
+	w.strays()
+	w.inside.Text = strings.ToValidUTF8(w.text.String(), "")
+	w.inside.Took = time.Since(start)
 	return w.inside
+}
+
+// entity is a header with what is behind it: the message, or a part.
+type entity struct {
+	span
+	path       string // of a message in the message that of its part
+	root       bool   // it is a message
+	primary    bool   // most programs see it
+	parent     int    // node around it
+	delimiter  int64  // where the delimiter in front of it begins in the source; -1: none
+	depth      int
+	boundaries []string // of those around it
+	digest     bool     // without a type it is a message
+	protected  bool
+	encrypted  bool
+}
+
+// child is the i-th part of a multipart.
+func (e *entity) child(i int) string { return join(e.path, strconv.Itoa(i)) }
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+// entity walks all readings of an entity.
+func (w *walker) entity(e *entity) {
+	key := seenSpan{e.src, e.from, e.to}
+	if w.over || w.seen[key] {
+		return
+	}
+	w.seen[key] = true
+	if e.depth > w.cfg.Depth {
+		w.unseen(OverDepth)
+		return
+	}
+	if w.entities++; w.entities > w.cfg.Parts {
+		w.unseen(OverParts)
+		w.over = true
+		return
+	}
+	for i, h := range w.headers(e.span) {
+		reading := *e
+		reading.primary = e.primary && i == 0
+		w.reading(&reading, h)
+	}
+}
+
+// reading walks an entity under one reading of its header.
+func (w *walker) reading(e *entity, h header) {
+	r := w.structure(e, h)
+	content := span{e.src, min(h.at, e.to), e.to}
+	node := w.node(e, r, content)
+	if node >= 0 {
+		e.parent = node
+	}
+	if r.multipart {
+		w.multipart(e, r, content)
+	}
+	if r.leaf {
+		w.leaf(e, r, content)
+	}
+}
+
+// structure is what one reading of a header says about the content.
+type structure struct {
+	media       string // as declared, in lower case; "" for none
+	multipart   bool
+	leaf        bool // also of a message, which is a part that has one in it
+	message     bool
+	boundaries  []string
+	encodings   []string // canonical; "" is as it stands
+	charset     string
+	names       []string
+	inline      bool
+	undeclared  bool // nothing says clearly what the content is
+	smime, pgp  bool
+	digest      bool
+	signedParts bool
+	cryptParts  bool
+}
+
+func (w *walker) structure(e *entity, h header) structure {
+	r := structure{encodings: w.encodings(h), names: w.namesOf(h), inline: true}
+	w.types(e, h, &r)
+	dispositions := h.all("content-disposition")
+	for i, f := range dispositions {
+		first := parseStructured(f.raw).first
+		if strings.HasPrefix(first, "attach") {
+			r.inline = false
+		}
+		if i > 0 && first != parseStructured(dispositions[0].raw).first {
+			w.ambiguous(Disposition)
+		}
+	}
+	if r.multipart && (len(r.names) > 0 || r.encodings[0] != "") {
+		r.leaf = true
+	}
+	return r
+}
+
+const maxReadings = 5 // of one field
+
+// types reads the Content-Type fields.
+func (w *walker) types(e *entity, h header, r *structure) {
+	fields := h.all("content-type")
+	if len(fields) > maxReadings {
+		w.unseen(OverReadings)
+		fields = fields[:maxReadings]
+	}
+	var media []string
+	for _, f := range fields {
+		s := parseStructured(f.raw, "boundary")
+		for _, m := range mediaTypes(s) {
+			media = with(media, m)
+		}
+		boundaries, sure := s.values("boundary")
+		if sure < len(boundaries) && sure > 0 {
+			w.ambiguous(BoundaryDiffers)
+		}
+		for _, b := range boundaries {
+			r.boundaries = with(r.boundaries, b)
+		}
+		if c, _ := parseStructured(f.raw, "charset").values("charset"); len(c) > 0 && r.charset == "" {
+			r.charset = strings.ToLower(c[0])
+		}
+	}
+	switch {
+	case len(fields) == 0 && e.digest:
+		media = []string{"message/rfc822"}
+	case len(fields) == 0:
+		r.undeclared = true
+	case len(media) == 0:
+		r.undeclared = true
+		if len(r.boundaries) > 0 {
+			r.multipart, r.leaf = true, true
+			w.ambiguous(TypeDiffers)
+		}
+	case len(media) > 1:
+		w.ambiguous(TypeDiffers)
+	}
+	for i, m := range media {
+		if i == 0 {
+			r.media = m
+		}
+		r.add(m)
+	}
+	r.leaf = r.leaf || len(media) == 0
+}
+
+// add takes in what a media type says.
+func (r *structure) add(m string) {
+	switch {
+	case strings.HasPrefix(m, "multipart/") || m == "multipart":
+		r.multipart = true
+		r.digest = r.digest || m == "multipart/digest"
+		r.signedParts = r.signedParts || m == "multipart/signed"
+		r.cryptParts = r.cryptParts || m == "multipart/encrypted"
+	case strings.HasPrefix(m, "message/") && !isReport(m):
+		r.leaf, r.message = true, true
+	default:
+		r.leaf = true
+		r.smime = r.smime || m == "application/pkcs7-mime" || m == "application/x-pkcs7-mime"
+		r.pgp = r.pgp || m == "application/pgp-encrypted" || m == "application/pgp"
+	}
+}
+
+// isReport reports whether there is no message in a "message/…".
+func isReport(m string) bool {
+	switch m {
+	case "message/delivery-status", "message/disposition-notification", "message/feedback-report",
+		"message/global-delivery-status", "message/global-disposition-notification", "message/tracking-status":
+		return true
+	}
+	return false
+}
+
+// mediaTypes are what programs may take for the type of a field.
+func mediaTypes(s structured) []string {
+	var found []string
+	if kind, sub, ok := strings.Cut(s.first, "/"); ok {
+		kind, sub = strings.TrimSpace(kind), strings.TrimSpace(sub)
+		if isToken(kind) && isToken(sub) {
+			return []string{kind + "/" + sub}
+		}
+		if word, _, ok := strings.Cut(sub, " "); ok && isToken(kind) && isToken(word) {
+			found = append(found, kind+"/"+word)
+		}
+	}
+	if s.first == "multipart" {
+		return []string{"multipart/mixed"}
+	}
+	lower := asciiLower(s.raw)
+	for _, structural := range []string{"multipart/", "message/"} {
+		if i := strings.Index(lower, structural); i >= 0 {
+			end := i + len(structural)
+			for end < len(lower) && isTokenByte(lower[end]) {
+				end++
+			}
+			found = with(found, lower[i:end])
+		}
+	}
+	return found
+}
+
+func isToken(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] <= ' ' || s[i] >= 0x7f || strings.IndexByte(`()<>@,;:\"/[]?=`, s[i]) >= 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// encodings are the transfer encodings that programs may see, first that of most
+// of them.
+func (w *walker) encodings(h header) []string {
+	var found []string
+	odd := false
+	for _, f := range h.all("content-transfer-encoding") {
+		name, clear := encodingName(f.value)
+		found = with(found, name)
+		if !clear {
+			odd = true
+			found = with(found, "")
+		}
+	}
+	if len(found) == 0 {
+		return []string{""}
+	}
+	if odd || len(found) > 1 {
+		w.ambiguous(EncodingDiffers)
+	}
+	if len(found) > maxReadings {
+		w.unseen(OverReadings)
+		found = found[:maxReadings]
+	}
+	return found
+}
+
+// encodingName reads one field. Not clear: some programs don't understand it.
+func encodingName(value string) (name string, clear bool) {
+	plain := strings.ToLower(strings.Trim(value, " \t"))
+	if n, ok := knownEncoding(plain); ok {
+		return n, true
+	}
+	loose := strings.Trim(strings.Map(func(r rune) rune {
+		if r <= ' ' || r == '"' || r == '\'' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, withoutComments(plain)), ";,.:")
+	if n, ok := knownEncoding(loose); ok {
+		return n, n == ""
+	}
+	for _, word := range []string{"base64", "base-64", "quoted", "uuencode"} {
+		if strings.Contains(loose, word) {
+			n, _ := knownEncoding(map[string]string{"base-64": "base64", "quoted": "quoted-printable"}[word])
+			if n == "" {
+				n = word
+			}
+			return n, false
+		}
+	}
+	return "", true
+}
+
+func knownEncoding(s string) (string, bool) {
+	switch s {
+	case "", "7bit", "8bit", "binary":
+		return "", true
+	case "base64", "quoted-printable":
+		return s, true
+	case "x-uuencode", "uuencode", "x-uue", "uue":
+		return "uuencode", true
+	}
+	return "", false
+}
+
+// node notes where a part stands, when most programs see it there.
+func (w *walker) node(e *entity, r structure, content span) int {
+	at, length, ok := content.inBody()
+	if !e.primary || !ok {
+		return -1
+	}
+	n := Node{Path: e.path, Parent: e.parent, Type: r.media, Encoding: r.encodings[0], Charset: r.charset, Names: r.names, Inline: r.inline, At: at, Length: length, DelimiterAt: -1}
+	n.Protected = e.protected || r.smime || r.pgp || r.signedParts || r.cryptParts
+	if e.root && !r.multipart {
+		n.Path = join(e.path, "1")
+	}
+	if e.from > 0 {
+		n.HeaderAt, n.HeaderLength = e.src.base+e.from, content.from-e.from
+	}
+	if e.delimiter >= 0 {
+		n.DelimiterAt = e.src.base + e.delimiter
+	}
+	if r.multipart && len(r.boundaries) > 0 {
+		n.Boundary = r.boundaries[0]
+	}
+	w.nodes = append(w.nodes, n)
+	return len(w.nodes) - 1
+}
+
+// strays looks for delimiters outside of their multiparts.
+func (w *walker) strays() {
+	if len(w.declared) == 0 {
+		return
+	}
+	type stray struct {
+		boundary string
+		at       int64
+	}
+	var found []stray
+	w.lines(span{w.message, 0, w.message.size}, func(at int64, line []byte, next int64) bool {
+		if !bytes.HasPrefix(line, []byte("--")) || w.used[at] {
+			return true
+		}
+		b := bytes.TrimRight(line[2:], " \t")
+		if w.declared[string(b)] || w.declared[string(bytes.TrimSuffix(b, []byte("--")))] {
+			found = append(found, stray{string(b), next})
+		}
+		return len(found) < maxReadings*4
+	})
+	for _, s := range found {
+		w.ambiguous(DelimiterStray)
+		end := w.message.size
+		w.lines(span{w.message, s.at, end}, func(at int64, line []byte, _ int64) bool {
+			if bytes.HasPrefix(line, []byte("--"+s.boundary)) {
+				end = at
+				return false
+			}
+			return true
+		})
+		w.entity(&entity{span: span{w.message, s.at, end}, path: "stray", parent: -1, delimiter: -1, depth: 1})
+	}
 }
