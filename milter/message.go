@@ -187,6 +187,12 @@ func (s *session) endOfMessage(ctx context.Context) error {
 		v = p.verdict // the log says what the MTA was told
 	}
 	s.log(v, len(p.held))
+	told := p.verdict
+	if len(p.held) > 0 && told.Action == mail.Discard {
+		told.Action = mail.Quarantine // the MTA drops what we hold
+	}
+	told.Reason = v.Reason
+	s.answered(mail.StageMessage, "", told)
 	return s.finish(p.verdict)
 }
 

@@ -11,7 +11,9 @@ func (s *session) logEnvelope(stage mail.Stage, about string, v mail.Verdict) {
 	switch {
 	case v.Action == mail.Discard && s.msg != nil:
 		s.log(v, 0)
+		s.answered(stage, about, v)
 	case v.Action >= mail.TempFail:
+		s.answered(stage, about, v)
 		id, from, to := "", "", ""
 		if s.msg != nil {
 			id, from, to = s.msg.tx.ID, s.msg.tx.Envelope.Sender.String(), about
@@ -22,4 +24,14 @@ func (s *session) logEnvelope(stage mail.Stage, about string, v mail.Verdict) {
 		s.srv.deps.Log.Info("reject", "id", id, "listener", s.srv.cfg.Name, "stage", stage.String(), "client", clientOf(s.smtp), "helo", s.smtp.Helo,
 			"from", mail.CleanText(from), "to", mail.CleanText(to), "action", v.Action.String(), "reason", v.Reason, "reply", v.Reply.String())
 	}
+}
+
+// answered tells the handler what the MTA is told.
+func (s *session) answered(stage mail.Stage, about string, v mail.Verdict) {
+	a := mail.Answer{Stage: stage, Action: v.Action, Reply: v.Reply, Reason: v.Reason, About: mail.CleanText(about)}
+	if s.msg != nil {
+		mail.Answered(s.msg.handler, s.msg.tx, a)
+		return
+	}
+	mail.Answered(s.handler, &mail.Transaction{Stage: stage, Session: s.smtp}, a)
 }

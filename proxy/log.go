@@ -33,13 +33,28 @@ func (s *session) logReject(stage mail.Stage, about string, r mail.Reply, reason
 	case s.tx != nil:
 		from, to = s.tx.Envelope.Sender.String(), about
 	}
+	s.answeredAt(stage, about, r, reason)
 	s.log.Info("reject", "stage", stage.String(), "client", s.client, "helo", s.facts.Helo,
 		"from", clip(from, logText), "to", clip(to, logText), "reply", r.String(), "reason", clip(reason, logText))
+}
+
+// answeredAt tells the handler what it was that the client was told.
+func (s *session) answeredAt(stage mail.Stage, about string, r mail.Reply, reason string) {
+	a := mail.Answer{Stage: stage, Action: mail.Reject, Reply: r, Reason: reason, About: about}
+	if r.Code/100 == 4 {
+		a.Action = mail.TempFail
+	}
+	if s.tx != nil {
+		mail.Answered(s.handler, &s.tx.Transaction, a)
+		return
+	}
+	mail.Answered(s.handler, &mail.Transaction{Stage: stage, Session: s.facts, Findings: s.base.Findings}, a)
 }
 
 // logDecision notes and counts how a message ended.
 func (s *session) logDecision(ctx context.Context, tx *transaction, d decision) {
 	s.deps.Stats.Message(s.set.Name, d.action.String(), d.cause, tx.in.size)
+	mail.Answered(s.handler, &tx.Transaction, mail.Answer{Stage: mail.StageMessage, Action: d.action, Reply: d.reply, Reason: d.reason})
 	if !s.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}

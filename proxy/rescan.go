@@ -46,7 +46,10 @@ type RescanDeps struct {
 	// Admin is held while an admin acts on messages; then none is replaced.
 	Admin sync.Locker
 	Stats RescanStats // nil: nothing is counted
-	Log   *slog.Logger
+	// Recorder keeps what becomes of messages; it must not block. nil: nobody
+	// does.
+	Recorder interface{ Event(e mail.Event) }
+	Log      *slog.Logger
 	// Failpoint, in tests, is called with the name of each step before it is
 	// taken. An error is taken as the step's own.
 	Failpoint func(step string) error

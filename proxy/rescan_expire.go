@@ -95,6 +95,7 @@ func (r *Rescanner) expire(ctx context.Context, id string) error {
 	}
 	r.log.Warn("never judged", "id", id, "from", m.Envelope.Sender.String(), "to", firstRcpts(m.Envelope.Recipients),
 		"filters", m.Unscanned, "waited", waited, "result", result)
+	r.record(&m.Entry, mail.EventJudged, "never, it waited too long: "+result)
 	r.deps.Stats.Rescanned(result)
 	return nil
 }

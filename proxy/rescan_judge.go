@@ -46,7 +46,9 @@ func (r *Rescanner) judge(ctx context.Context, id string) (again bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, rescanTimeout)
 	defer cancel()
-	a.judge(ctx, r.deps.NewHandler(m.Listener))
+	h := r.deps.NewHandler(m.Listener)
+	defer h.Close()
+	a.judge(ctx, h)
 	if !a.certain(ctx) {
 		r.log.Info("still not judged", "id", id, "reason", clip(a.verdict.Reason, logText))
 		return true
@@ -55,6 +57,7 @@ func (r *Rescanner) judge(ctx context.Context, id string) (again bool) {
 		r.log.Error("what was judged is not recorded", "id", id, "error", err)
 		return true
 	}
+	mail.Answered(h, &a.tx, a.answer())
 	return false
 }
 
@@ -92,13 +95,22 @@ func newHearing(m *spool.Message, content mail.Content) (*hearing, error) {
 
 // judge asks a handler at every stage, as a session does.
 func (a *hearing) judge(ctx context.Context, h mail.Handler) {
-	defer h.Close()
 	if !a.envelope(ctx, h) {
 		h.Abort(&a.tx)
 		return
 	}
 	a.tx.Stage, a.tx.Message = mail.StageMessage, a.whole
 	a.verdict, a.parts = settle(h.Message(ctx, &a.tx), a.sticky, a.tx.Envelope.Recipients)
+}
+
+// answer is what the client would have been told, who has his 250: what is
+// refused now is held.
+func (a *hearing) answer() mail.Answer {
+	out := mail.Answer{Stage: mail.StageMessage, Action: a.verdict.Action, Reason: a.verdict.Reason}
+	if out.Action == mail.Reject {
+		out.Action, out.Reason = mail.Quarantine, "refused when it was judged: "+cmp.Or(a.why, a.verdict.Reason)
+	}
+	return out
 }
 
 // envelope asks up to the message. It reports whether that is to be judged.
@@ -172,6 +184,7 @@ func (r *Rescanner) carryOut(ctx context.Context, a *hearing) error {
 		return err
 	}
 	result := r.note(a, made)
+	r.record(&a.old.Entry, mail.EventJudged, result)
 	r.deps.Stats.Rescanned(result)
 	return nil
 }
@@ -247,6 +260,9 @@ func (r *Rescanner) letGo(id string) bool {
 		m.Progress.State, m.Progress.Reason = spool.Queue, ""
 		err = r.deps.Spool.Save(id, m.Progress)
 	}
+	if err == nil {
+		r.record(&m.Entry, mail.EventReleased, onItsWay)
+	}
 	if err != nil && !errors.Is(err, spool.ErrNotFound) {
 		r.log.Error("a judged message is not released yet", "id", id, "error", err)
 		r.mu.Lock()
@@ -294,6 +310,13 @@ func (r *Rescanner) note(a *hearing, made []spool.Entry) (result string) {
 		"rules", rulesOf(a.tx.Findings), "reason", clip(a.verdict.Reason, logText), "waited", time.Since(a.old.Received).Round(time.Second),
 		"took", time.Since(a.tx.Start))
 	return result
+}
+
+// record keeps a step in the life of a message.
+func (r *Rescanner) record(e *spool.Entry, what mail.EventKind, text string) {
+	if r.deps.Recorder != nil {
+		r.deps.Recorder.Event(mail.Event{Time: time.Now(), ID: e.ID, Group: e.Group, What: what, Text: text})
+	}
 }
 
 func (r *Rescanner) step(name string) error {

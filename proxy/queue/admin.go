@@ -134,7 +134,8 @@ func (q *Queue) retryNow(m *spool.Message) bool {
 }
 
 func (q *Queue) delete(id string) error {
-	if _, err := q.get(id); err != nil {
+	m, err := q.get(id)
+	if err != nil {
 		return err
 	}
 	it, later := q.takeAway(id, wishDelete, "")
@@ -150,6 +151,7 @@ func (q *Queue) delete(id string) error {
 		return fmt.Errorf("queue: deleting %s: %w", id, err)
 	}
 	q.log.Info("removed", "id", id, "reason", "deleted")
+	q.note(m, mail.Event{What: mail.EventRemoved, Text: "deleted"})
 	return nil
 }
 
@@ -178,6 +180,7 @@ func (q *Queue) hold(id, reason string) error {
 		return err
 	}
 	q.log.Info("held", "id", id, "reason", reason)
+	q.note(m, mail.Event{What: mail.EventHeld, Text: reason})
 	return nil
 }
 
@@ -200,6 +203,7 @@ func (q *Queue) release(id string) error {
 		return err
 	}
 	q.log.Info("released", "id", id)
+	q.note(m, mail.Event{What: mail.EventReleased})
 	q.Accepted(id)
 	return nil
 }

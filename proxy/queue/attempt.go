@@ -223,6 +223,17 @@ func (q *Queue) apply(m *spool.Message, i int, o mail.Outcome) {
 		attrs = append(attrs, "tls", o.TLS)
 	}
 	q.log.Info("delivery", attrs...)
+	q.noteAttempt(m, i, o.TLS)
+}
+
+// noteAttempt records how the last attempt for a recipient went.
+func (q *Queue) noteAttempt(m *spool.Message, i int, tls string) {
+	r := m.Recipients[i]
+	text := r.Reply.String()
+	if tls != "" {
+		text += " (" + tls + ")"
+	}
+	q.note(m, mail.Event{What: mail.EventAttempt, Rcpt: m.Envelope.Recipients[i].Address, Status: r.Status, Remote: r.Remote, Text: text})
 }
 
 func truncate(s string, n int) string {

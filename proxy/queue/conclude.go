@@ -95,6 +95,7 @@ func (q *Queue) settle(ctx context.Context, it *item, w wish, why string) (wait 
 			return q.retryAfter(m, t, age), false
 		}
 		q.log.Info("held", "id", it.id, "reason", why)
+		q.note(m, mail.Event{What: mail.EventHeld, Text: why})
 		return 0, true
 	}
 	q.tellEarly(ctx, it)
@@ -132,6 +133,7 @@ func (q *Queue) shift(m *spool.Message, w wish, t terms, age time.Duration) {
 	}
 	m.Progress.State = state
 	q.log.Info("moved", "id", m.ID, "lane", LaneOf(m), "reason", why)
+	q.note(m, mail.Event{What: mail.EventMoved, Text: string(LaneOf(m))})
 }
 
 // finish removes the message from the spool. Where that can't be recorded, the
@@ -143,6 +145,7 @@ func (q *Queue) finish(it *item, why string) (wait time.Duration, done bool) {
 		return q.retryAfter(it.msg, q.termsOf(it.msg), q.age(it)), false
 	}
 	q.log.Info("removed", "id", it.id, "reason", why)
+	q.note(it.msg, mail.Event{What: mail.EventRemoved, Text: why})
 	return 0, true
 }
 
@@ -181,6 +184,7 @@ func (q *Queue) giveUp(it *item, why mail.Reply) {
 		r.Reply.Text += "; last answer: " + truncate(last, longestReply)
 		q.log.Info("delivery", "id", m.ID, "to", m.Envelope.Recipients[i].String(), "relay", "none",
 			"delay", max(q.now().Sub(m.Received), 0), "dsn", statusCode(*r), "status", r.Status.String(), "reply", r.Reply.String())
+		q.note(m, mail.Event{What: mail.EventAttempt, Rcpt: m.Envelope.Recipients[i].Address, Status: r.Status, Text: r.Reply.String()})
 	}
 }
 

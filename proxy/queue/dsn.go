@@ -127,6 +127,7 @@ func (q *Queue) mayTell(ctx context.Context, m *spool.Message, n notice) bool {
 		return !q.wasReported(n.group(m))
 	}
 	q.log.Info("no bounce", "id", m.ID, "to", m.Envelope.Sender.String(), "kind", n.kind(), "reason", why)
+	q.note(m, mail.Event{What: mail.EventSilent, Text: n.kind() + ": " + why})
 	q.countNotice(n, result)
 	return false
 }
@@ -148,6 +149,7 @@ func (q *Queue) tell(ctx context.Context, m *spool.Message, n notice) error {
 	q.mu.Unlock()
 	q.log.Info("bounce", "id", m.ID, "dsn_id", id, "to", m.Envelope.Sender.String(), "kind", n.kind(),
 		"failed", len(n.failed), "relayed", len(n.relayed), "delayed", len(n.delayed))
+	q.note(m, mail.Event{What: mail.EventNotified, Text: n.kind() + ", as " + id})
 	q.countNotice(n, "sent")
 	return nil
 }

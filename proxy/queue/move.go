@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"gatepost/internal/mail"
 	"gatepost/proxy/spool"
 )
 
@@ -98,6 +99,7 @@ func (q *Queue) moveTo(m *spool.Message, to spool.State) error {
 		return err
 	}
 	q.log.Info("moved", "id", m.ID, "lane", LaneOf(m), "reason", "moved")
+	q.note(m, mail.Event{What: mail.EventMoved, Text: string(LaneOf(m))})
 	return nil
 }
 

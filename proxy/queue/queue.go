@@ -66,11 +66,24 @@ type Stats interface {
 	Notification(kind, result string)
 }
 
+// Recorder keeps what becomes of messages. It must not block.
+type Recorder interface{ Event(e mail.Event) }
+
+// note tells the recorder of m.
+func (q *Queue) note(m *spool.Message, e mail.Event) {
+	if q.recorder == nil {
+		return
+	}
+	e.Time, e.ID, e.Group = q.now(), m.ID, m.Group
+	q.recorder.Event(e)
+}
+
 // Deps is what a queue works with.
 type Deps struct {
 	Spool     *spool.Spool
 	Deliverer Deliverer
-	Stats     Stats // may be nil
+	Stats     Stats    // may be nil
+	Recorder  Recorder // may be nil
 	Log       *slog.Logger
 	Hostname  string // ours; notifications come from MAILER-DAEMON there
 	// Forged says why a sender is not whom the message names, "" where nothing
@@ -94,6 +107,7 @@ type Queue struct {
 	spool     *spool.Spool
 	deliverer Deliverer
 	stats     Stats
+	recorder  Recorder
 	log       *slog.Logger
 	hostname  string
 	now       func() time.Time
@@ -145,7 +159,7 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 		return nil, errors.New("queue: spool, deliverer, log and hostname are needed")
 	}
 	q := &Queue{
-		spool: deps.Spool, deliverer: deps.Deliverer, stats: deps.Stats, log: deps.Log,
+		spool: deps.Spool, deliverer: deps.Deliverer, stats: deps.Stats, recorder: deps.Recorder, log: deps.Log,
 		hostname: deps.Hostname, now: deps.Now, forged: deps.Forged, sign: deps.Sign, failpoint: deps.Failpoint,
 		keep: mostLoaded, start: time.Now(),
 		wake:  make(chan struct{}, 1),

@@ -29,6 +29,9 @@ func (s *Spool) Commit(ctx context.Context, d *Draft, entries ...Entry) error {
 		return err
 	}
 	d.used = true
+	if s.opts.Committed != nil {
+		s.opts.Committed(entries)
+	}
 	if d.file == nil {
 		d.buf = nil // it went to the cache
 		return nil

@@ -21,6 +21,9 @@ type Options struct {
 	Segment int64 // size of a segment of content; 0: 32 MB
 	Cache   int64 // content kept in memory; 0: 32 MB
 	Log     *slog.Logger
+	// Committed is told of what has just become durable, before anybody else
+	// is; it must not block. nil: nobody is told.
+	Committed func(entries []Entry)
 	// Failpoint, in tests, is called with the name of each step before it is
 	// taken. An error is taken as the step's own.
 	Failpoint func(step string) error
