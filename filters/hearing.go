@@ -6,7 +6,6 @@ import (
 	"maps"
 	"runtime/debug"
 	"slices"
-	"strings"
 
 	"gatepost/internal/mail"
 )
@@ -94,13 +93,6 @@ func (m *Multiplexer) newHearing(stage mail.Stage, tx *mail.Transaction, rcpt *m
 		h.apply(h.forged)
 	}
 	return h
-}
-
-// inspect takes the message apart as it stands, where somebody wants to know.
-func (h *hearing) inspect(ctx context.Context) {
-	if h.m.cfg.Inspect != nil && h.tx.Message != nil {
-		h.tx.Inside = h.m.cfg.Inspect(ctx, h.tx.Message)
-	}
 }
 
 // apply makes the edits part of what the next ones see.
@@ -253,27 +245,6 @@ func (h *hearing) take(ctx context.Context, g group, heard []*outcome) {
 	if rebuilt {
 		h.inspect(ctx)
 	}
-}
-
-// rebuilds reports whether what is in a message may be other after the edits.
-func rebuilds(edits []mail.Edit) bool {
-	return slices.ContainsFunc(edits, func(e mail.Edit) bool {
-		switch e := e.(type) {
-		case mail.ReplaceBody, mail.DeleteHeader:
-			return true
-		case mail.InsertHeader:
-			return isStructure(e.Field)
-		case mail.ChangeHeader:
-			return true
-		}
-		return false
-	})
-}
-
-// isStructure reports whether a field tells how a message is built.
-func isStructure(f mail.Field) bool {
-	name := strings.ToLower(f.Name())
-	return strings.HasPrefix(name, "content-") || name == "mime-version"
 }
 
 // settled reports whether nothing that could still be found changes the

@@ -89,6 +89,7 @@ type Limits struct {
 	Reject     *float64        `toml:"reject"`     // refuse in the session; default 15
 	Virus      VirusAction     `toml:"virus"`      // default "reject"
 	Unscanned  UnscannedAction `toml:"unscanned"`  // default "quarantine"
+	Ambiguous  AmbiguousAction `toml:"ambiguous"`  // a message that mail programs read in different ways; default "quarantine"
 	DMARC      DMARCAction     `toml:"dmarc"`      // a message that is not from its author; default "honour"
 
 	// Attachments replaces the actions of all lists of attachments. Default:
@@ -145,7 +146,7 @@ func DefaultConfig() Config {
 	tag, quarantine, reject := 5.0, 10.0, 15.0
 	return Config{Relay: Relay{Options: access.DefaultOptions()}, Policy: Policy{Limits: Limits{
 		Tag: &tag, Quarantine: &quarantine, Reject: &reject,
-		Virus: VirusReject, Unscanned: UnscannedQuarantine, DMARC: DMARCHonour,
+		Virus: VirusReject, Unscanned: UnscannedQuarantine, Ambiguous: AmbiguousQuarantine, DMARC: DMARCHonour,
 	}, Reputation: defaultReputation(), Authentication: defaultAuthentication()}}
 }
 
@@ -178,6 +179,11 @@ func (l Limits) check(where string) error {
 	if l.Unscanned != "" {
 		if err := l.Unscanned.Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("%s.unscanned: %w", where, err))
+		}
+	}
+	if l.Ambiguous != "" {
+		if err := l.Ambiguous.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("%s.ambiguous: %w", where, err))
 		}
 	}
 	if l.DMARC != "" {

@@ -17,6 +17,7 @@ type evidence struct {
 	virus     string // the first one's name
 	unscanned bool
 	why       string // not scanned
+	ambiguous string // why mail programs would see different things; "" where they don't
 	scanned   bool   // some virus scanner saw all of it
 	scored    bool
 	score     float64
@@ -36,6 +37,8 @@ func weigh(findings []mail.Finding) evidence {
 			if !e.unscanned {
 				e.unscanned, e.why = true, plain(f.Filter+": "+f.Value, "unknown")
 			}
+		case mail.FindingAmbiguous:
+			e.ambiguous = joinReasons(e.ambiguous, plain(f.Value, "unknown"))
 		case mail.FindingClean:
 			e.scanned = true
 		}
@@ -68,6 +71,7 @@ type marks struct {
 	tagged    bool
 	required  float64
 	unscanned bool
+	ambiguous bool
 	forged    string // of whom, in X-Gatepost-Forged
 	alters    alters
 }
@@ -161,13 +165,14 @@ func (l limits) judge(e evidence) outcome {
 			reason: e.broken,
 		}
 	}
-	return l.judgeUnscanned(e, m).and(l.judgeScore(e, m)).and(l.judgeAuthor(e, m)).and(l.judgeFrom(e, m))
+	return l.judgeUnscanned(e, m).and(l.judgeAmbiguous(e, m)).and(l.judgeScore(e, m)).and(l.judgeAuthor(e, m)).and(l.judgeFrom(e, m))
 }
 
 // and is the stronger of two outcomes, with the marks of both.
 func (o outcome) and(other outcome) outcome {
 	both := o.marks
 	both.unscanned = both.unscanned || other.marks.unscanned
+	both.ambiguous = both.ambiguous || other.marks.ambiguous
 	if both.forged == "" {
 		both.forged = other.marks.forged
 	}

@@ -44,6 +44,9 @@ func (s *Set) fields(tx *mail.Transaction, e evidence, m marks) []mail.Edit {
 	if m.alters.note != "" {
 		add("X-Gatepost-Attachment", m.alters.note)
 	}
+	if m.ambiguous {
+		add("X-Gatepost-Ambiguous", e.ambiguous)
+	}
 	switch {
 	case m.unscanned:
 		add("X-Virus-Status", "Not scanned ("+e.why+")")

@@ -18,6 +18,7 @@ type limits struct {
 	tag, quarantine, reject float64 // +Inf is off
 	virus                   VirusAction
 	unscanned               UnscannedAction
+	ambiguous               AmbiguousAction
 	dmarc                   DMARCAction
 	auth                    Authentication   // the same for all
 	attachments             AttachmentAction // "": each list's own
@@ -70,13 +71,16 @@ func merge(chain ...Limits) limits {
 	off := math.Inf(1)
 	var tag, quarantine, reject *float64
 	var l limits
-	for _, c := range append(chain, Limits{Tag: &off, Quarantine: &off, Reject: &off, Virus: VirusReject, Unscanned: UnscannedQuarantine, DMARC: DMARCHonour}) {
+	for _, c := range append(chain, Limits{Tag: &off, Quarantine: &off, Reject: &off, Virus: VirusReject, Unscanned: UnscannedQuarantine, Ambiguous: AmbiguousQuarantine, DMARC: DMARCHonour}) {
 		tag, quarantine, reject = or(tag, c.Tag), or(quarantine, c.Quarantine), or(reject, c.Reject)
 		if l.virus == "" {
 			l.virus = c.Virus
 		}
 		if l.unscanned == "" {
 			l.unscanned = c.Unscanned
+		}
+		if l.ambiguous == "" {
+			l.ambiguous = c.Ambiguous
 		}
 		if l.attachments == "" {
 			l.attachments = c.Attachments

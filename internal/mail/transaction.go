@@ -57,6 +57,7 @@ const (
 	FindingSpamRule   = "rule"        // Value: the rule's name, Text: its own score
 	FindingNotScanned = "not-scanned" // Value: why the filter could not look inside; asking again would not help
 	FindingPartial    = "partial"     // Value: how much of the message was judged
+	FindingAmbiguous  = "ambiguous"   // Value: why mail programs would see different things in the message
 	FindingClean      = "clean"       // the filter looked at all of it and found nothing
 	FindingFailed     = "failed"      // Value: what its failure policy says, Text: the error
 	FindingReport     = "report"      // Text: the scanner's own account, some lines long; only for explanations
