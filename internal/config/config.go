@@ -26,8 +26,10 @@ import (
 	"gatepost/internal/console"
 	"gatepost/internal/dns"
 	"gatepost/internal/drac"
+	"gatepost/internal/history"
 	"gatepost/internal/mail"
 	"gatepost/internal/maillog"
+	"gatepost/internal/mime"
 	"gatepost/internal/recipients"
 	"gatepost/internal/sign"
 	"gatepost/internal/state"
@@ -54,8 +56,8 @@ type Config struct {
 	SpoolMinFree int64        // bytes that must be free on its disk
 	State        string       // as it is written, or ""
 	Store        state.Config // the same, or where it is by default
-	History      string       // checked only: the store comes later
-	Control      string       // path of the control socket
+	History      history.Config
+	Control      string // path of the control socket
 
 	Console console.Config
 	// ConsoleUsers are those who may log in; nil where there are none.
@@ -64,6 +66,7 @@ type Config struct {
 	Milters      []milter.Config
 	Forward      forward.Config
 	Filtering    filters.Config
+	MIME         mime.Config
 	Filters      []Filter // in the order of the file
 	Rules        rules.Config
 	Queue        queue.Config
@@ -123,6 +126,8 @@ type main struct {
 	Filtering    filters.Config `toml:"filtering"`
 	Log          maillog.Config `toml:"log"`
 
+	history.Config // its keys stand beside history
+
 	Recipients recipients.Config `toml:"recipients"`
 	CheckRules checkrules.Config `toml:"check_rules"`
 	Rewrite    rewrite.Config    `toml:"rewrite"`
@@ -142,6 +147,7 @@ type main struct {
 	Filter   any `toml:"filter"`
 	Journal  any `toml:"journal"`
 	Policy   any `toml:"policy"`
+	MIME     any `toml:"mime"`
 	Subject  any `toml:"subject"`
 	Text     any `toml:"text"`
 	DKIM     any `toml:"dkim"`
@@ -154,6 +160,7 @@ func defaults() main {
 		SpoolMinFree: spool.DefaultMinFree,
 		Control:      "unix:/run/gatepost/control.sock",
 		Console:      console.DefaultConfig(),
+		Config:       history.DefaultConfig(),
 		Queue:        queue.DefaultConfig(),
 		Filtering:    filters.DefaultConfig(),
 		Log:          maillog.DefaultConfig(),
@@ -224,7 +231,7 @@ func (c *Config) read(top table, listening bool) {
 	m := defaults()
 	top.bind(&m)
 	c.Hostname, c.Console, c.Queue, c.Filtering, c.Log = m.Hostname, m.Console, m.Queue, m.Filtering, m.Log
-	c.Spool, c.SpoolMinFree, c.State, c.History = m.Spool, m.SpoolMinFree, m.State, m.History
+	c.Spool, c.SpoolMinFree, c.State, c.History = m.Spool, m.SpoolMinFree, m.State, m.Config
 	c.readHostname(top)
 	c.checkStores(top, m.Control)
 	c.readRules(top)
@@ -249,13 +256,15 @@ func (c *Config) read(top table, listening bool) {
 	notBuilt(top)
 
 	c.checkConsole(top)
+	top.table("log").attach(split(c.Log.Validate()), &c.Log)
 	c.checkQueue(top.table("queue"))
 	top.table("filtering").attach(split(c.Filtering.Validate()), &c.Filtering, "filters: ")
+	c.readMIME(top)
 	c.checkAddresses(top)
 	c.checkTenants()
 	c.checkRelay(top)
-	c.checkRecipients(top)
 	c.checkTexts(top)
+	c.checkRecipients(top)
 }
 
 // readHostname leaves a name in any case, so that the rest can be checked.

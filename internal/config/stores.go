@@ -28,7 +28,23 @@ func (c *Config) checkStores(top table, control string) {
 	}
 	c.Control = path
 	c.checkState(top.child("state"))
-	top.child("history").store(c.History, "sqlite:/var/lib/gatepost/history.db", "sqlite", "postgres", "postgresql")
+	c.checkHistory(top)
+}
+
+// checkHistory reads where the history is kept; "" is nowhere.
+func (c *Config) checkHistory(top table) {
+	top.attach(split(c.History.Validate()), &c.History)
+	p := top.child("history")
+	address, ok := top.values["history"].(string)
+	if !ok || address == "" {
+		return
+	}
+	if scheme, _, _ := strings.Cut(address, ":"); scheme == "postgres" || scheme == "postgresql" {
+		p.problem("a history in PostgreSQL is not built yet", `each gateway keeps its own; write one like "sqlite:/var/lib/gatepost/history.db"`)
+		return
+	}
+	p.store(address, "sqlite:/var/lib/gatepost/history.db", "sqlite")
+	c.History.Path = strings.TrimPrefix(address, "sqlite:")
 }
 
 // checkState reads the address of the store of windows, lists and rates, and the

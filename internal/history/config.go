@@ -2,7 +2,6 @@ package history
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 )
@@ -33,10 +32,10 @@ const (
 func (c Config) Validate() error {
 	var errs []error
 	if c.MaxAge < leastAge {
-		errs = append(errs, fmt.Errorf("history_max_age: %v is less than %v", c.MaxAge, leastAge))
+		errs = append(errs, errors.New("history_max_age: is less than an hour; write a time such as 30d"))
 	}
 	if c.MaxSize < leastSize {
-		errs = append(errs, fmt.Errorf("history_max_size: %d bytes are less than 10MB", c.MaxSize))
+		errs = append(errs, errors.New("history_max_size: is less than 10MB; write a size such as 2GB"))
 	}
 	return errors.Join(errs...)
 }
