@@ -64,18 +64,28 @@ type Visit func(Entry, io.Reader) error
 // an empty Result. The error is the one of visit, of ctx, or of reading r: what is
 // wrong with the archive is in the Result.
 func Open(ctx context.Context, name string, r io.ReaderAt, size int64, b *Budget, visit Visit) (Result, error) {
-	w := &walk{ctx: ctx, budget: b, visit: visit}
 	src := &source{ctx: ctx, r: r}
 	t := DetectFile(src, size)
-	if src.err == nil && t.Archive == "" && t.Also != "" {
-		t.Archive = t.Also
+	kinds := []string{t.Archive, t.Also}
+	if t.Archive == "" {
+		kinds = kinds[1:]
 	}
-	res := w.open(name, t.Archive, src, size, 1)
-	res.Kind = t.Archive
-	if src.err != nil && w.err == nil {
-		w.err = fmt.Errorf("archive: read %s: %w", t.Archive, src.err)
+	return openAs(ctx, name, kinds, src, size, b, visit)
+}
+
+// openAs opens r as each of the kinds that it is.
+func openAs(ctx context.Context, name string, kinds []string, src *source, size int64, b *Budget, visit Visit) (Result, error) {
+	x := &box{walk: &walk{ctx: ctx, budget: b, visit: visit}}
+	x.res.Kind = kinds[0]
+	for _, kind := range kinds {
+		if kind != "" && x.err == nil {
+			x.merge(x.open(name, kind, src, size, 1))
+		}
 	}
-	return res, w.err
+	if src.err != nil && x.err == nil {
+		x.err = fmt.Errorf("archive: read %s: %w", kinds[0], src.err)
+	}
+	return x.res, x.err
 }
 
 // source remembers that reading failed, and fails when ctx ends: decoders that

@@ -75,7 +75,7 @@ func marks() []mark {
 		{0, "\xe4\x52\x5c\x7b\x8c\xd8\xa7\x4d\xae\xb1\x53\x78\xd0\x29\x96\xd3", Type{Media: "application/onenote", Document: "onenote"}},
 		{4, "Standard Jet DB", Type{Media: "application/vnd.ms-access", Document: "access"}},
 		{4, "Standard ACE DB", Type{Media: "application/vnd.ms-access", Document: "access"}},
-		{0, "\x78\x9f\x3e\x22", Type{Media: "application/vnd.ms-tnef"}},
+		{0, "\x78\x9f\x3e\x22", archiveOf("application/vnd.ms-tnef", "tnef")},
 	}
 }
 

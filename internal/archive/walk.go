@@ -47,6 +47,8 @@ func openerOf(kind string) opener {
 		return openISO
 	case "cab":
 		return openCab
+	case "tnef":
+		return openTNEF
 	}
 	return nil
 }
