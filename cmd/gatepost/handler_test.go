@@ -16,6 +16,7 @@ import (
 
 	"gatepost/internal/config"
 	"gatepost/internal/mail"
+	"gatepost/internal/metrics"
 	"gatepost/milter"
 )
 
@@ -116,7 +117,7 @@ func startGateway(t *testing.T, dir, text string) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := assemble(cfg, slog.New(slog.DiscardHandler), new(slog.LevelVar))
+	g, err := assemble(cfg, slog.New(slog.DiscardHandler), new(slog.LevelVar), metrics.New("test"))
 	if err != nil {
 		t.Fatal(err)
 	}

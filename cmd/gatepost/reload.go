@@ -98,6 +98,7 @@ func needRestart(old, fresh *config.Config) []string {
 	changed("console.users", (old.ConsoleUsers == nil) != (fresh.ConsoleUsers == nil))
 	changed("console.tls_cert", (old.Console.Certificate == "") != (fresh.Console.Certificate == ""))
 	changed("log.format", old.Log.Format != fresh.Log.Format)
+	changed("log.to", old.Log.To != fresh.Log.To || !reflect.DeepEqual(old.Log.Also, fresh.Log.Also))
 	names := make(map[string]config.Listener)
 	for _, l := range fresh.Listeners {
 		names[l.Name] = l

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"gatepost/internal/maillog"
+	"gatepost/internal/metrics"
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -22,8 +23,8 @@ func (a *app) serveCommand() *cobra.Command {
 
 SIGTERM and SIGINT drain: nothing new is taken, what is on its way may end. A
 second one stops at once; no accepted mail is lost by that. SIGHUP reads the
-configuration again; a file with an error changes nothing. SIGUSR2 writes what
-all goroutines do to the log.`,
+configuration again; a file with an error changes nothing. SIGUSR1 opens log files
+again, for logrotate. SIGUSR2 writes what all goroutines do to standard error.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return a.serve() },
 	}
@@ -36,18 +37,21 @@ func (a *app) serve() error {
 	}
 	level := new(slog.LevelVar)
 	level.Set(cfg.Log.Level)
-	log, err := maillog.New(a.err, cfg.Log.Format, level)
+	m := metrics.New(thisBuild().Version)
+	logs, err := maillog.Open(cfg.Log, maillog.Deps{Stderr: a.err, Level: level, Hostname: cfg.Hostname, Version: thisBuild().Version, Lost: m.LogLost})
 	if err != nil {
 		return because(err)
 	}
+	defer logs.Close()
+	log := logs.Logger
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
 
 	for _, w := range cfg.Warnings {
 		log.Warn("configuration", "warning", w.Error())
 	}
-	g, err := assemble(cfg, log, level)
+	g, err := assemble(cfg, log, level, m)
 	if err != nil {
 		return because(err)
 	}
@@ -59,7 +63,7 @@ func (a *app) serve() error {
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- g.run(ctx) }()
-	err = g.obey(ctx, stop, signals, ended, a.err)
+	err = g.obey(ctx, stop, signals, ended, logs, a.err)
 	if err == errAtOnce {
 		// The goroutines go with the process, as after a crash.
 		log.Warn("stopped before all had ended")
@@ -72,7 +76,7 @@ func (a *app) serve() error {
 var errAtOnce = exit(exitTemporary, "stopped at once")
 
 // obey does what signals say until the gateway has ended.
-func (g *gateway) obey(ctx context.Context, stop context.CancelFunc, signals <-chan os.Signal, ended <-chan error, dump io.Writer) error {
+func (g *gateway) obey(ctx context.Context, stop context.CancelFunc, signals <-chan os.Signal, ended <-chan error, logs *maillog.Logs, dump io.Writer) error {
 	for {
 		select {
 		case err := <-ended:
@@ -81,6 +85,10 @@ func (g *gateway) obey(ctx context.Context, stop context.CancelFunc, signals <-c
 			switch s {
 			case syscall.SIGHUP:
 				_ = g.reload(ctx) // it has logged why not
+			case syscall.SIGUSR1:
+				if err := logs.Reopen(); err != nil {
+					g.log.Error("log not opened again, the old file goes on", "error", err)
+				}
 			case syscall.SIGUSR2:
 				_ = pprof.Lookup("goroutine").WriteTo(dump, 1)
 			default:

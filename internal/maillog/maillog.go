@@ -1,6 +1,8 @@
 package maillog
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,34 +14,66 @@ import (
 
 // Config is the section [log].
 type Config struct {
+	To     Target     `toml:"to"`     // default "stderr"
 	Format Format     `toml:"format"` // default "text"
 	Level  slog.Level `toml:"level"`  // "debug", "info", "warn" or "error"; default "info"
+	// Also are further outputs, [log.also.NAME], each with a format and a level
+	// of its own.
+	Also map[string]Output `toml:"also"`
+}
+
+// Output is one place where the log goes.
+type Output struct {
+	To     Target     `toml:"to"`
+	Format Format     `toml:"format"` // default "text"
+	Level  slog.Level `toml:"level"`  // default "info"
+}
+
+// Validate returns all that is wrong with o.
+func (o Output) Validate() error {
+	return errors.Join(o.To.Validate(), cmp.Or(o.Format, Text).Validate())
+}
+
+// Validate returns all that is wrong with c.
+func (c Config) Validate() error {
+	errs := []error{Output{To: c.To, Format: c.Format}.Validate()}
+	for name, o := range c.Also {
+		if err := o.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("also.%s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // DefaultConfig prints text from level info on.
-func DefaultConfig() Config { return Config{Format: Text, Level: slog.LevelInfo} }
+func DefaultConfig() Config { return Config{To: "stderr", Format: Text, Level: slog.LevelInfo} }
 
 // Format is how the log is written.
 type Format string
 
 // The formats.
 const (
-	Text Format = "text" // as Postfix does
-	JSON Format = "json" // one object a line
+	Text   Format = "text"   // as Postfix does
+	JSON   Format = "json"   // one object a line
+	Logfmt Format = "logfmt" // key=value only
+	Syslog Format = "syslog" // RFC 5424 with structured data
+	CEF    Format = "cef"    // for a SIEM
 )
 
 // Validate refuses unknown words.
 func (f Format) Validate() error {
-	if f != Text && f != JSON {
-		return fmt.Errorf("%q is unknown; write one of %q, %q", string(f), Text, JSON)
+	switch f {
+	case Text, JSON, Logfmt, Syslog, CEF:
+		return nil
 	}
-	return nil
+	return fmt.Errorf(`%q is unknown; write one of "text", "json", "logfmt", "syslog", "cef"`, string(f))
 }
 
-// New returns a logger that writes each event to w with one Write.
+// New returns a logger of text or JSON that writes each event to w with one
+// Write. Open makes all others.
 func New(w io.Writer, format Format, level slog.Leveler) (*slog.Logger, error) {
-	if err := format.Validate(); err != nil {
-		return nil, fmt.Errorf("maillog: format %w", err)
+	if format != Text && format != JSON {
+		return nil, fmt.Errorf("maillog: format %q is none of %q, %q", format, Text, JSON)
 	}
 	if format == JSON {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: forJSON})), nil
@@ -90,6 +124,7 @@ func forJSON(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime {
 		return slog.String("ts", a.Value.Time().UTC().Format(timeLayout))
 	}
+	a.Key = cut(a.Key, maxValue)
 	switch a.Value.Kind() {
 	case slog.KindString:
 		if s := a.Value.String(); len(s) > limitOf(a.Key) {

@@ -134,7 +134,7 @@ func TestLevels(t *testing.T) {
 }
 
 func TestUnknownFormat(t *testing.T) {
-	if _, err := New(io.Discard, "xml", slog.LevelInfo); err == nil || err.Error() != `maillog: format "xml" is unknown; write one of "text", "json"` {
+	if _, err := New(io.Discard, "xml", slog.LevelInfo); err == nil || err.Error() != `maillog: format "xml" is none of "text", "json"` {
 		t.Errorf("error = %v", err)
 	}
 }

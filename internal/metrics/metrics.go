@@ -40,6 +40,7 @@ type Metrics struct {
 	rescans          *prometheus.CounterVec
 	notifications    *prometheus.CounterVec
 	storeErrors      *prometheus.CounterVec
+	logLost          *prometheus.CounterVec
 
 	reputation
 }
@@ -68,12 +69,13 @@ func New(version string) *Metrics {
 		rescans:          counters("rescans_total", "Messages that waited for a filter, by what became of them.", "result"),
 		deliveryDuration: durations("delivery_duration_seconds", "Time that a delivery took.", "route"),
 		notifications:    counters("notifications_total", "Delivery status notifications, by whether the sender is told.", "kind", "result"),
+		logLost:          counters("log_lost_lines_total", "Lines of the log that a slow or absent log host did not get.", "output"),
 		storeErrors:      counters("store_errors_total", "Calls that the shared or embedded store did not answer, so that memory did.", "store", "op"),
 	}
 	m.reputation = newReputation(m.registry)
 	m.registry.MustRegister(
 		m.reloadOK, m.reloadTime, m.connectionsActive, m.connections, m.messages, m.recipients, m.logins, m.recipientAnswers, m.guesses, m.messageSize,
-		m.filterDuration, m.filterResults, m.filterUp, m.deliveries, m.deliveryDuration, m.rescans, m.notifications, m.storeErrors, buildInfo(version),
+		m.filterDuration, m.filterResults, m.filterUp, m.deliveries, m.deliveryDuration, m.rescans, m.notifications, m.storeErrors, m.logLost, buildInfo(version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -190,3 +192,6 @@ func (m *Metrics) Rescanned(result string) { m.rescans.WithLabelValues(result).I
 // StoreError counts a call that the store of windows, lists and rates did not
 // answer.
 func (m *Metrics) StoreError(store, op string) { m.storeErrors.WithLabelValues(store, op).Inc() }
+
+// LogLost counts a line that an output of the log did not get.
+func (m *Metrics) LogLost(output string) { m.logLost.WithLabelValues(output).Inc() }
