@@ -21,6 +21,7 @@ const (
 	exitUnavailable = 69
 	exitBug         = 70
 	exitSystem      = 71
+	exitCreate      = 73
 	exitTemporary   = 75
 	exitProtocol    = 76
 	exitPermission  = 77

@@ -46,15 +46,15 @@ SMTP, has it judged by ClamAV, SpamAssassin and your access lists, refuses what
 is unwanted while the sender still listens, and passes the rest on.
 
 Exit codes are those of sysexits.h: 64 usage, 65 bad data, 66 no such input,
-69 service not available, 75 try again later, 76 protocol, 77 no permission,
-78 configuration.`,
+69 service not available, 73 can't create, 75 try again later, 76 protocol,
+77 no permission, 78 configuration.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().StringVarP(&a.file, "config", "c", defaultFile, "the configuration `file`")
 	root.PersistentFlags().BoolVarP(&a.json, "json", "j", false, "print JSON")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(a.serveCommand(), a.checkCommand(), a.scanCommand(), a.accessCommand(), a.queueCommand(), a.stateCommand(), a.statusCommand(), a.milterCommand(), a.userCommand(), a.versionCommand())
+	root.AddCommand(a.serveCommand(), a.checkCommand(), a.scanCommand(), a.accessCommand(), a.queueCommand(), a.stateCommand(), a.statusCommand(), a.milterCommand(), a.userCommand(), a.dkimCommand(), a.versionCommand())
 	addFailpoints(a, root)
 	return root
 }

@@ -2,6 +2,7 @@ package dkim
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -18,7 +19,10 @@ func BodyHash(body *io.SectionReader, c Canon) ([]byte, error) {
 		return nil, fmt.Errorf("dkim: reading the body: %w", noEOF(err))
 	}
 	w.end()
-	return hash.Sum(nil), w.out.Flush()
+	if err := w.out.Flush(); err != nil {
+		return nil, fmt.Errorf("dkim: hashing the body: %w", err)
+	}
+	return hash.Sum(nil), nil
 }
 
 func noEOF(err error) error {
@@ -40,8 +44,18 @@ type bodyWriter struct {
 }
 
 func (w *bodyWriter) Write(p []byte) (int, error) {
-	for _, c := range p {
-		w.add(c)
+	for rest := p; len(rest) > 0; {
+		w.add(rest[0])
+		rest = rest[1:]
+		if w.cr || w.blank || w.lines > 0 {
+			continue
+		}
+		plain := bytes.IndexAny(rest, "\r \t") // most of a body, at once
+		if plain < 0 {
+			plain = len(rest)
+		}
+		w.out.Write(rest[:plain])
+		rest = rest[plain:]
 	}
 	return len(p), nil // the hash never fails
 }

@@ -109,6 +109,13 @@ func (w When) Validate() error {
 // Day is a date; zero for none.
 type Day struct{ time.Time }
 
+func (d Day) String() string {
+	if d.IsZero() {
+		return ""
+	}
+	return d.Format(time.DateOnly)
+}
+
 // UnmarshalTOML takes a date with or without quotes.
 func (d *Day) UnmarshalTOML(v any) error {
 	switch v := v.(type) {

@@ -136,6 +136,12 @@ func (k *Keys) All() []LoadedKey {
 	return all
 }
 
+// Named returns a key by its name.
+func (k *Keys) Named(name string) (LoadedKey, bool) {
+	l, ok := k.byName[name]
+	return l, ok
+}
+
 // Signs reports whether a key is the one that signs at a time.
 func (k *Keys) Signs(key LoadedKey, now time.Time) bool {
 	return slices.ContainsFunc(k.For(key.Signing.Domain, now), func(l *LoadedKey) bool { return l.Name == key.Name })
