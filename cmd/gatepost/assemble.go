@@ -63,8 +63,8 @@ type gateway struct {
 
 // assemble makes a gateway. The only thing it touches is the spool, which it
 // locks and reads: close gives it back. The store is opened at its first use.
-func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar, m *metrics.Metrics) (g *gateway, err error) {
-	g = &gateway{boot: cfg, log: log, level: level, metrics: m, started: time.Now()}
+func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (g *gateway, err error) {
+	g = &gateway{boot: cfg, log: log, level: level, metrics: metrics.New(thisBuild().Version), started: time.Now()}
 	g.judges.log, g.bare.log = log, log
 	fail, err := failpoint()
 	if err != nil {

@@ -20,7 +20,7 @@ func (t tools) finishers(cfg *config.Config) ([]filters.Finisher, error) {
 	alters, err := alter.New(alter.Config{
 		Hostname: cfg.Hostname, Log: t.log,
 		Inspect: func(ctx context.Context, m *mail.Message) *mail.Inside {
-			return mime.Inspect(ctx, m, mime.DefaultConfig())
+			return mime.Inspect(ctx, m, cfg.MIME)
 		},
 	})
 	if err != nil {

@@ -67,6 +67,7 @@ type Config struct {
 	Forward      forward.Config
 	Filtering    filters.Config
 	MIME         mime.Config
+	MIME         mime.Config
 	Filters      []Filter // in the order of the file
 	Rules        rules.Config
 	Queue        queue.Config
@@ -147,6 +148,7 @@ type main struct {
 	Filter   any `toml:"filter"`
 	Journal  any `toml:"journal"`
 	Policy   any `toml:"policy"`
+	MIME     any `toml:"mime"`
 	MIME     any `toml:"mime"`
 	Subject  any `toml:"subject"`
 	Text     any `toml:"text"`
@@ -259,6 +261,7 @@ func (c *Config) read(top table, listening bool) {
 	top.table("log").attach(split(c.Log.Validate()), &c.Log)
 	c.checkQueue(top.table("queue"))
 	top.table("filtering").attach(split(c.Filtering.Validate()), &c.Filtering, "filters: ")
+	c.readMIME(top)
 	c.readMIME(top)
 	c.checkAddresses(top)
 	c.checkTenants()

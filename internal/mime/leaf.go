@@ -251,7 +251,7 @@ func (w *walker) office(v *view, index int) { w.officeAt(v, v.size, index) }
 
 // officeAt looks into a document.
 func (w *walker) officeAt(r io.ReaderAt, size int64, index int) {
-	report, err := archive.Office(w.ctx, r, size, w.archives)
+	report, err := archive.Office(w.ctx, w.inside.Parts[index].Path, r, size, w.archives)
 	p := &w.inside.Parts[index]
 	p.Macros = p.Macros || report.Macros
 	p.Encrypted = p.Encrypted || report.Encrypted

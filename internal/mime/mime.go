@@ -41,7 +41,7 @@ type Config struct {
 
 // DefaultConfig is used for keys that are not in the configuration.
 func DefaultConfig() Config {
-	return Config{Depth: 30, Parts: 1000, Decoded: 400 << 20, Text: 64 << 10, Time: 20 * time.Second, Limits: archive.DefaultLimits()}
+	return Config{Depth: 30, Parts: 1000, Decoded: 400_000_000, Text: 64_000, Time: 20 * time.Second, Limits: archive.DefaultLimits()}
 }
 
 // Validate reports all that is wrong with c.
