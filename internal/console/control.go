@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"time"
 
+	"gatepost/internal/history"
 	"gatepost/internal/mail"
 	"gatepost/proxy/spool"
 )
@@ -37,11 +38,13 @@ type Listener struct {
 
 // ControlDeps is what the control API acts on.
 type ControlDeps struct {
-	Queue  Queue
-	State  Store // nil: there is none to look at
-	Status func() Status
-	Reload func(context.Context) error
-	Log    *slog.Logger
+	Queue Queue
+	State Store // nil: there is none to look at
+	// History finds what was recorded; nil: nothing is.
+	History history.Finder
+	Status  func() Status
+	Reload  func(context.Context) error
+	Log     *slog.Logger
 }
 
 // Control is the control API: JSON over HTTP on a unix socket that only root
@@ -67,6 +70,7 @@ func NewControl(path string, deps ControlDeps) *Control {
 	c.route("POST /v1/queue/{action}", ActQueue, c.act)
 	c.route("POST /v1/reload", AdministerIt, c.reload)
 	c.handleState()
+	c.handleHistory()
 	c.server = newServer(asRoot(c.mux), deps.Log)
 	// A large message or a long list may go to a slow terminal.
 	c.server.WriteTimeout = 10 * time.Minute
