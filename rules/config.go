@@ -10,6 +10,7 @@ import (
 
 	"gatepost/internal/mail"
 	"gatepost/rules/access"
+	"gatepost/rules/policy"
 )
 
 // Config is the sections [relay] and [policy].
@@ -22,6 +23,9 @@ type Config struct {
 
 	// Attachments are the lists of attachments.
 	Attachments AttachmentLists `toml:"-"`
+	// Files are the rule files, and what they know of while they are asked.
+	Files policy.Config `toml:"-"`
+
 	// Hostname is ours, for X-Virus-Scanned.
 	Hostname string `toml:"-"`
 	// Authenticates tells that a filter may add Authentication-Results.
@@ -74,6 +78,14 @@ type Relay struct {
 type Policy struct {
 	Limits
 	Reputation
+	// RulesOnError is what becomes of a message that a policy rule could not be
+	// asked about: "quarantine" (default), "tempfail" or "continue". At the
+	// envelope it is put off.
+	RulesOnError RulesOnError `toml:"rules_on_error"`
+	// Recipients says what is done with several recipients that rules or limits
+	// treat in different ways: "split" (default) makes several messages of one,
+	// "one-class" puts those off, with 452, that are not of the class of the first.
+	Recipients RecipientsMode `toml:"recipients"`
 	Authentication
 	// For overrides single limits for a recipient "user@example.com", a domain
 	// "example.com", or all domains below one ".example.com". Each limit is
@@ -130,6 +142,33 @@ func (a UnscannedAction) Validate() error {
 	return oneOf(a, UnscannedQuarantine, UnscannedContinue, UnscannedTag, UnscannedTempFail, UnscannedReject)
 }
 
+// RulesOnError is what is done where a policy rule can't be asked.
+type RulesOnError string
+
+// The values of policy.rules_on_error.
+const (
+	RulesQuarantine RulesOnError = "quarantine" // accept and hold
+	RulesTempFail   RulesOnError = "tempfail"   // answer 451
+	RulesContinue   RulesOnError = "continue"   // as if the rule were not there
+)
+
+// Validate refuses unknown words.
+func (a RulesOnError) Validate() error {
+	return oneOf(a, RulesQuarantine, RulesTempFail, RulesContinue)
+}
+
+// RecipientsMode is what is done with recipients of different classes.
+type RecipientsMode string
+
+// The values of policy.recipients.
+const (
+	RecipientsSplit    RecipientsMode = "split"     // a message for each outcome
+	RecipientsOneClass RecipientsMode = "one-class" // the others come again
+)
+
+// Validate refuses unknown words.
+func (m RecipientsMode) Validate() error { return oneOf(m, RecipientsSplit, RecipientsOneClass) }
+
 func oneOf[T ~string](got T, allowed ...T) error {
 	if slices.Contains(allowed, got) {
 		return nil
@@ -147,10 +186,11 @@ func DefaultConfig() Config {
 	return Config{Relay: Relay{Options: access.DefaultOptions()}, Policy: Policy{Limits: Limits{
 		Tag: &tag, Quarantine: &quarantine, Reject: &reject,
 		Virus: VirusReject, Unscanned: UnscannedQuarantine, Ambiguous: AmbiguousQuarantine, DMARC: DMARCHonour,
-	}, Reputation: defaultReputation(), Authentication: defaultAuthentication()}}
+	}, Reputation: defaultReputation(), Authentication: defaultAuthentication(), RulesOnError: RulesQuarantine, Recipients: RecipientsSplit}}
 }
 
-// Validate checks what can be checked without reading a file.
+// Validate checks what can be checked without reading a file. Rule files are
+// read by Load alone.
 func (c Config) Validate() error {
 	_, errDomains := c.Relay.local(false)
 	_, errLimits := newLimits(c.Policy)

@@ -60,15 +60,18 @@ func weigh(findings []mail.Finding) evidence {
 // outcome is what becomes of the message for one recipient. Two that are equal
 // need one copy.
 type outcome struct {
-	action mail.Action
-	reply  mail.Reply
-	reason string
-	marks  marks
+	action  mail.Action
+	reply   mail.Reply
+	reason  string
+	marks   marks
+	changes string // what policy rules change, as policy.Result has it
 }
 
 // marks is what our header fields say that may differ between recipients.
 type marks struct {
 	tagged    bool
+	scored    bool
+	score     float64
 	required  float64
 	unscanned bool
 	ambiguous bool
@@ -82,27 +85,22 @@ func (s *Set) message(tx *mail.Transaction) mail.Verdict {
 		return v
 	}
 	e := weigh(s.judged(tx))
-	outcomes := settle(s.outcomes(tx, e))
-	edits := make(map[marks][]mail.Edit)
-	verdict := func(o outcome) mail.Verdict {
-		v := mail.Verdict{Action: o.action, Reply: o.reply, Reason: o.reason}
-		if o.action.Delivers() || o.action == mail.Quarantine {
-			if edits[o.marks] == nil {
-				edits[o.marks] = s.fields(tx, e, o.marks)
-			}
-			v.Edits = edits[o.marks]
-			v.Alter = s.alterations(o.marks.alters)
+	p := s.newPolicies(tx, e)
+	outcomes := settle(s.outcomes(tx, e, p), keepsRefusals(tx))
+	verdict := p.verdicts(e)
+	strongest := 0
+	for i, o := range outcomes {
+		if o.action > outcomes[strongest].action {
+			strongest = i
 		}
-		return v
 	}
-	strongest := slices.MaxFunc(outcomes, func(a, b outcome) int { return int(a.action - b.action) })
-	v := verdict(strongest)
+	v := verdict(strongest, outcomes[strongest])
 	if !allEqual(outcomes) {
-		for _, o := range outcomes {
-			v.Recipients = append(v.Recipients, verdict(o))
+		for i, o := range outcomes {
+			v.Recipients = append(v.Recipients, verdict(i, o))
 		}
 	}
-	return v
+	return p.record(v)
 }
 
 // allEqual reports whether one copy does for all. Why it is delivered makes no
@@ -119,14 +117,14 @@ func allEqual(outcomes []outcome) bool {
 
 // outcomes judges for each recipient by itself; a message without any has one
 // outcome.
-func (s *Set) outcomes(tx *mail.Transaction, e evidence) []outcome {
+func (s *Set) outcomes(tx *mail.Transaction, e evidence, p *policies) []outcome {
 	m := s.spokenOf(tx)
 	if len(tx.Envelope.Recipients) == 0 {
-		return []outcome{s.judge(tx, s.limits.base, e, mail.Address{}).with(s.hits(tx, m, mail.Address{})...)}
+		return []outcome{p.judge(s, tx, s.limits.base, e, mail.Path{}).with(s.hits(tx, m, mail.Address{})...)}
 	}
 	list := make([]outcome, len(tx.Envelope.Recipients))
 	for i, r := range tx.Envelope.Recipients {
-		list[i] = s.judge(tx, s.limits.find(r.Address), e, r.Address).with(s.hits(tx, m, r.Address)...)
+		list[i] = p.judge(s, tx, s.limits.find(r.Address), e, r).with(s.hits(tx, m, r.Address)...)
 	}
 	return list
 }
@@ -153,7 +151,7 @@ func (o outcome) with(hits ...access.Hit) outcome {
 func (l limits) judge(e evidence) outcome {
 	m := marks{}
 	if e.scored && e.broken == "" {
-		m = marks{tagged: e.score >= l.tag, required: l.tag}
+		m = marks{tagged: e.score >= l.tag, scored: true, score: e.score, required: l.tag}
 	}
 	switch {
 	case e.infected:
@@ -255,15 +253,19 @@ func (l limits) judgeScore(e evidence, m marks) outcome {
 // say. Where nobody is to get the message it is refused, for now if that is
 // enough for anybody: then nothing is lost. Where somebody is, those who
 // refuse have their copy held: it can't be refused any more, and a bounce
-// would go to whoever is forged as the sender.
-func settle(outcomes []outcome) []outcome {
+// would go to whoever is forged as the sender. Where each recipient has an answer
+// of its own, all stands as it is.
+func settle(outcomes []outcome, each bool) []outcome {
+	if each {
+		return outcomes
+	}
 	worst := func(a mail.Action) int {
 		return slices.IndexFunc(outcomes, func(o outcome) bool { return o.action == a })
 	}
 	if slices.ContainsFunc(outcomes, func(o outcome) bool { return o.action.Delivers() || o.action == mail.Quarantine }) {
 		for i, o := range outcomes {
 			if o.action >= mail.TempFail {
-				outcomes[i] = outcome{action: mail.Quarantine, reason: o.reason + "; held, as others do get the message", marks: o.marks}
+				outcomes[i] = outcome{action: mail.Quarantine, reason: o.reason + "; held, as others do get the message", marks: o.marks, changes: o.changes}
 			}
 		}
 		return outcomes

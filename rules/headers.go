@@ -31,15 +31,15 @@ func (s *Set) fields(tx *mail.Transaction, e evidence, m marks) []mail.Edit {
 	if m.forged != "" {
 		add("X-Gatepost-Forged", "not from "+m.forged+" (DMARC)")
 	}
-	if e.scored && e.broken == "" {
-		if m.tagged {
-			add("X-Spam-Flag", "YES")
-		}
-		add("X-Spam-Score", score(e.score))
-		if stars := int(min(e.score, maxStars)); stars > 0 {
+	if m.tagged {
+		add("X-Spam-Flag", "YES")
+	}
+	if m.scored {
+		add("X-Spam-Score", score(m.score))
+		if stars := int(min(m.score, maxStars)); stars > 0 {
 			add("X-Spam-Level", strings.Repeat("*", stars))
 		}
-		add("X-Spam-Status", spamStatus(tx.Findings, e, m))
+		add("X-Spam-Status", spamStatus(tx.Findings, m))
 	}
 	if m.alters.note != "" {
 		add("X-Gatepost-Attachment", m.alters.note)
@@ -57,14 +57,14 @@ func (s *Set) fields(tx *mail.Transaction, e evidence, m marks) []mail.Edit {
 }
 
 // spamStatus is the value of X-Spam-Status in SpamAssassin's form.
-func spamStatus(findings []mail.Finding, e evidence, m marks) string {
+func spamStatus(findings []mail.Finding, m marks) string {
 	var b strings.Builder
 	if m.tagged {
 		b.WriteString("Yes,")
 	} else {
 		b.WriteString("No,")
 	}
-	b.WriteString(" score=" + score(e.score))
+	b.WriteString(" score=" + score(m.score))
 	if !math.IsInf(m.required, 0) {
 		b.WriteString(" required=" + score(m.required))
 	}

@@ -68,6 +68,7 @@ func (s *Set) reputed(tx *mail.Transaction, rcpt *mail.Path, v mail.Verdict) mai
 		}
 	}
 	if w.Action >= mail.TempFail {
+		w.Rules = v.Rules
 		return w
 	}
 	return v

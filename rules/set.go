@@ -7,6 +7,7 @@ import (
 
 	"gatepost/internal/mail"
 	"gatepost/rules/access"
+	"gatepost/rules/policy"
 )
 
 // Set is one generation of the rules.
@@ -25,6 +26,10 @@ type Set struct {
 	lists      AttachmentLists
 	subject    Subject
 	texts      texts
+
+	policy   *policy.Set
+	onError  RulesOnError
+	oneClass bool
 }
 
 // Load reads the lists that cfg names. One bad line anywhere refuses all: the
@@ -35,7 +40,8 @@ func Load(cfg Config) (*Set, error) {
 	tenants, errTenants := newTenants(cfg)
 	limits, errLimits := newLimits(cfg.Policy)
 	texts, errTexts := newTexts(cfg.Text, true)
-	if err := errors.Join(errTables, errNames, errTenants, errLimits, cfg.Subject.check(), errTexts); err != nil {
+	files, errFiles := policy.Load(cfg.Files)
+	if err := errors.Join(errTables, errNames, errTenants, errLimits, cfg.Subject.check(), errTexts, errFiles); err != nil {
 		return nil, err
 	}
 	routed := cfg.Routed
@@ -61,6 +67,10 @@ func Load(cfg Config) (*Set, error) {
 		lists:      cfg.Attachments,
 		subject:    cfg.Subject,
 		texts:      texts,
+
+		policy:   files,
+		onError:  cfg.Policy.RulesOnError,
+		oneClass: cfg.Policy.Recipients == RecipientsOneClass,
 	}, nil
 }
 
@@ -74,7 +84,8 @@ func (s *Set) Warnings() []string { return slices.Clone(s.warnings) }
 // verdict says so at once, and says it again at StageMessage: who can't act on
 // it early may go on. Of a recipient it is said at StageMessage only.
 func (s *Set) Decide(tx *mail.Transaction, rcpt *mail.Path) mail.Verdict {
-	return s.reputed(tx, rcpt, s.decide(tx, rcpt, nil))
+	v := s.reputed(tx, rcpt, s.ruled(tx, rcpt, s.decide(tx, rcpt, nil)))
+	return s.signed(v)
 }
 
 func (s *Set) decide(tx *mail.Transaction, rcpt *mail.Path, tr *access.Trace) mail.Verdict {
@@ -94,15 +105,15 @@ func (s *Set) decide(tx *mail.Transaction, rcpt *mail.Path, tr *access.Trace) ma
 // Settled reports whether the verdict on the message is certain with these
 // findings, whatever else may come. That is so only when a virus was found and
 // every recipient's policy is to reject or to discard it: nothing outranks a
-// virus. (Only the name in the reply is that of whichever scanner was heard
-// first in configured order.) While one recipient's copy is held, it is not:
-// what else is found goes into its header.
+// virus, no policy rule either. (Only the name in the reply is that of whichever
+// scanner was heard first in configured order.) While one recipient's copy is
+// held, it is not: what else is found goes into its header.
 func (s *Set) Settled(tx *mail.Transaction, findings []mail.Finding) bool {
 	e := weigh(findings)
 	if !e.infected {
 		return false
 	}
-	for _, o := range s.outcomes(tx, e) {
+	for _, o := range s.outcomes(tx, e, nil) {
 		if o.action != mail.Reject && o.action != mail.Discard {
 			return false
 		}

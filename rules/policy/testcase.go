@@ -170,7 +170,10 @@ func (c *testCase) readInside() {
 		if !ok {
 			rest = text
 		}
-		u.Host = strings.ToLower(strings.FieldsFunc(rest+"/", func(r rune) bool { return strings.ContainsRune("/:?#", r) })[0])
+		if i := strings.IndexAny(rest, "/:?#"); i >= 0 {
+			rest = rest[:i]
+		}
+		u.Host = strings.ToLower(rest)
 		in.URLs = append(in.URLs, u)
 	}
 	for _, t := range c.tables("parts") {
