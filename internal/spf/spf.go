@@ -36,7 +36,7 @@ func Check(ctx context.Context, r Resolver, client netip.Addr, helo string, send
 	res := Result{Value: mail.AuthNone, Domain: sender.ASCIIDomain()}
 	if sender.IsNull() || sender.Domain == "" {
 		name, err := mail.ParseDomain(helo)
-		if err != nil || !strings.Contains(name, ".") { // RFC 7208 2.3: nothing that could have a record
+		if err != nil || !strings.Contains(name, ".") || strings.HasPrefix(name, "[") { // RFC 7208 2.3: nothing that could have a record
 			return res
 		}
 		res.Domain, res.Helo = mail.ASCIIDomain(name), true
