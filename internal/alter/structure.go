@@ -2,6 +2,7 @@ package alter
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -165,10 +166,10 @@ func (p *parser) split(n *node, delimiter string) (ranges [][2]int64, err error)
 		if err != nil {
 			return nil, fmt.Errorf("alter: read the body: %w", err)
 		}
-		rest, ok := strings.CutPrefix(string(line), delimiter)
-		if !ok {
+		if !bytes.HasPrefix(line, []byte(delimiter)) {
 			continue
 		}
+		rest := string(line[len(delimiter):])
 		last := strings.HasPrefix(rest, "--")
 		rest = strings.TrimPrefix(rest, "--")
 		if strings.Trim(strings.TrimSuffix(rest, "\r\n"), " \t") != "" || !strings.HasSuffix(rest, "\r\n") && !(last && rest == "") {
