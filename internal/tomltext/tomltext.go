@@ -67,9 +67,11 @@ func (s *scanner) header(root *Node) *Node {
 	if array {
 		s.at++
 	}
+	s.blanks()
+	at := s.at
 	n, _ := s.path(root)
 	if array {
-		n.items = append(n.items, &Node{At: n.At})
+		n.items = append(n.items, &Node{At: at})
 		n = n.items[len(n.items)-1]
 	}
 	for s.at < len(s.text) && s.text[s.at] == ']' {

@@ -26,6 +26,7 @@ func TestScan(t *testing.T) {
 		{"array element", "x = [\n  1, # one\n  2,\n]\ny = 1", []any{"x", 1}, Position{3, 3}},
 		{"after an array", "x = [\n  1, # one ]\n  \"]\",\n]\ny = 1", []any{"y"}, Position{5, 1}},
 		{"array of tables", "[[x]]\na = 1\n[[x]]\na = 2", []any{"x", 1, "a"}, Position{4, 1}},
+		{"second of an array of tables", "[[x]]\na = 1\n[[x]]\na = 2", []any{"x", 1}, Position{3, 3}},
 		{"table below an array of tables", "[[x]]\n[x.y]\na = 1\n[[x]]\n[x.y]\na = 2", []any{"x", 1, "y", "a"}, Position{6, 1}},
 		{"multi-line string", "x = \"\"\"\n[y]\nz = \\\"\"\" \"\"\"\"\"\ny = 1", []any{"y"}, Position{4, 1}},
 		{"multi-line literal", "x = '''\n[y]\\\n'''\ny = 1", []any{"y"}, Position{4, 1}},

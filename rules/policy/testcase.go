@@ -280,3 +280,18 @@ func actionWord(a mail.Action) string {
 	}
 	return a.String()
 }
+
+// Describe reads a message in the words of a [[test]].
+func Describe(path, text string) (*mail.Transaction, error) {
+	r := &report{}
+	s, ok := parse(path, text, r)
+	if ok {
+		c := &testCase{section: s}
+		s.only(caseKeys...)
+		c.readMail(mail.StageMessage)
+		if len(r.problems) == 0 {
+			return c.tx, nil
+		}
+	}
+	return nil, r.problems.sorted()
+}
