@@ -15,6 +15,7 @@ import (
 	"gatepost/internal/config"
 	"gatepost/internal/console"
 	"gatepost/internal/drac"
+	"gatepost/internal/history"
 	"gatepost/internal/mail"
 	"gatepost/internal/metrics"
 	"gatepost/internal/state"
@@ -34,6 +35,7 @@ type gateway struct {
 	metrics *metrics.Metrics
 	state   *state.Fallback // windows, lists, rates, greylists
 
+	history   *history.Store // nil: there is none
 	spool     *spool.Spool
 	forward   hops
 	queue     *queue.Queue
@@ -63,14 +65,17 @@ type gateway struct {
 
 // assemble makes a gateway. The only thing it touches is the spool, which it
 // locks and reads: close gives it back. The store is opened at its first use.
-func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (g *gateway, err error) {
-	g = &gateway{boot: cfg, log: log, level: level, metrics: metrics.New(thisBuild().Version), started: time.Now()}
+func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar, m *metrics.Metrics) (g *gateway, err error) {
+	g = &gateway{boot: cfg, log: log, level: level, metrics: m, started: time.Now()}
 	g.judges.log, g.bare.log = log, log
 	fail, err := failpoint()
 	if err != nil {
 		return nil, err
 	}
-	if g.spool, err = spool.Open(spool.Options{Dir: cfg.Spool, MinFree: cfg.SpoolMinFree, Log: log, Failpoint: fail}); err != nil {
+	if err := g.assembleHistory(cfg); err != nil {
+		return nil, err
+	}
+	if g.spool, err = spool.Open(spool.Options{Dir: cfg.Spool, MinFree: cfg.SpoolMinFree, Log: log, Committed: g.committed, Failpoint: fail}); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -85,7 +90,7 @@ func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (g *ga
 		return nil, err
 	}
 	g.queue, err = queue.New(cfg.Queue, queue.Deps{
-		Spool: g.spool, Deliverer: g.forward, Stats: g.metrics, Log: log, Hostname: cfg.Hostname, Failpoint: fail,
+		Spool: g.spool, Deliverer: g.forward, Stats: g.metrics, Recorder: g.lives(), Log: log, Hostname: cfg.Hostname, Failpoint: fail,
 		Forged: g.forged, Sign: g.signNotification,
 	})
 	if err != nil {
@@ -103,7 +108,7 @@ func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (g *ga
 	if err := g.assembleMilters(cfg); err != nil {
 		return nil, err
 	}
-	g.metrics.Gather(metrics.Gathered{Queues: g.queues, SpoolFree: g.spoolFree, Now: time.Now})
+	g.metrics.Gather(metrics.Gathered{Queues: g.queues, SpoolFree: g.spoolFree, Certificates: g.certificates, Now: time.Now})
 	return g, g.assembleConsole(cfg)
 }
 
@@ -156,9 +161,13 @@ func (g *gateway) hold(ctx context.Context, tx *mail.Transaction, copies []milte
 }
 
 func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
-	g.control = console.NewControl(cfg.Control, console.ControlDeps{
-		Queue: mailQueue{g.queue, &g.admin}, State: g.state, Status: g.status, Reload: g.reload, Log: g.log,
-	})
+	deps := console.ControlDeps{
+		Queue: mailQueue{g.queue, &g.admin, g.lives()}, State: g.state, Status: g.status, Reload: g.reload, Log: g.log,
+	}
+	if g.history != nil {
+		deps.History = g.history
+	}
+	g.control = console.NewControl(cfg.Control, deps)
 	if cfg.Console.Address == "" {
 		return nil
 	}
@@ -332,6 +341,7 @@ func (g *gateway) run(ctx context.Context) error {
 		listeners = append(listeners, g.drac.Run)
 	}
 	faces := start(fail, outer...)
+	records := start(fail, g.records)
 	disk := start(fail, g.spool.Run)
 	delivery := start(fail, g.queue.Run)
 	judging := start(fail, g.rescan.Run)
@@ -350,6 +360,7 @@ func (g *gateway) run(ctx context.Context) error {
 	delivery.stop()
 	disk.stop()
 	faces.stop()
+	records.stop()
 	if err := context.Cause(ctx); err != context.Canceled {
 		return exit(exitBug, "%w", err)
 	}

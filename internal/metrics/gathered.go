@@ -17,7 +17,9 @@ type Queue struct {
 type Gathered struct {
 	Queues    func() map[string]Queue
 	SpoolFree func() (bytes float64, err error)
-	Now       func() time.Time
+	// Certificates tells when those of the listeners end; nil: there are none.
+	Certificates func() map[string]time.Time
+	Now          func() time.Time
 }
 
 // Gather adds what is asked for when somebody looks. It is called once, before
@@ -28,6 +30,7 @@ func (m *Metrics) Gather(g Gathered) {
 		messages: desc("queue_messages", "Messages in the queue.", "queue"),
 		oldest:   desc("queue_oldest_message_age_seconds", "Age of the oldest message in the queue.", "queue"),
 		free:     desc("spool_free_bytes", "Free bytes on the disk of the spool."),
+		ends:     desc("tls_certificate_not_after_timestamp_seconds", "When the certificate of a listener ends.", "name"),
 	})
 }
 
@@ -37,7 +40,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 type gathered struct {
 	Gathered
-	messages, oldest, free *prometheus.Desc
+	messages, oldest, free, ends *prometheus.Desc
 
 	mu    sync.Mutex
 	asked time.Time
@@ -69,6 +72,11 @@ func (g *gathered) Collect(ch chan<- prometheus.Metric) {
 			age = max(0, g.Now().Sub(q.Oldest).Seconds())
 		}
 		ch <- prometheus.MustNewConstMetric(g.oldest, prometheus.GaugeValue, age, name)
+	}
+	if g.Certificates != nil {
+		for name, end := range g.Certificates() {
+			ch <- prometheus.MustNewConstMetric(g.ends, prometheus.GaugeValue, float64(end.Unix()), name)
+		}
 	}
 	if free, err := g.SpoolFree(); err == nil {
 		ch <- prometheus.MustNewConstMetric(g.free, prometheus.GaugeValue, free)

@@ -40,6 +40,7 @@ type Metrics struct {
 	rescans          *prometheus.CounterVec
 	notifications    *prometheus.CounterVec
 	storeErrors      *prometheus.CounterVec
+	records          *prometheus.CounterVec
 	logLost          *prometheus.CounterVec
 
 	reputation
@@ -72,6 +73,8 @@ func New(version string) *Metrics {
 		logLost:          counters("log_lost_lines_total", "Lines of the log that a slow or absent log host did not get.", "output"),
 		storeErrors:      counters("store_errors_total", "Calls that the shared or embedded store did not answer, so that memory did.", "store", "op"),
 	}
+	m.records = counters("history_records_total", "What the history was to keep: written, full (its line was), failed, panic.", "result")
+	m.registry.MustRegister(m.records)
 	m.reputation = newReputation(m.registry)
 	m.registry.MustRegister(
 		m.reloadOK, m.reloadTime, m.connectionsActive, m.connections, m.messages, m.recipients, m.logins, m.recipientAnswers, m.guesses, m.messageSize,
