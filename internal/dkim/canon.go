@@ -1,3 +1,6 @@
+// Package dkim makes and reads signatures of mail (RFC 6376, 8301, 8463): its
+// canonical forms, keys and their records. Chains (internal/arc) are built of the
+// same.
 package dkim
 
 import (
