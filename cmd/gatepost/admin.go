@@ -17,6 +17,24 @@ import (
 type mailQueue struct {
 	*queue.Queue
 	admin sync.Locker // nobody else replaces messages while it is held
+	lives recorder    // nil: nobody keeps what is done
+}
+
+// recorder keeps what becomes of messages.
+type recorder interface{ Event(mail.Event) }
+
+// asked notes who wants what done with messages.
+func (q mailQueue) asked(ctx context.Context, a console.Action, ids []string) {
+	if q.lives == nil || len(ids) == 0 {
+		return
+	}
+	by := console.IdentityOf(ctx).Name
+	if by == "" {
+		by = "the command line"
+	}
+	for m := range q.Queue.List(queue.Filter{IDs: ids}) {
+		q.lives.Event(mail.Event{ID: m.ID, Group: m.Group, What: mail.EventAsked, Text: string(a), By: by})
+	}
 }
 
 // heldByHand is the reason of what an operator holds.
@@ -62,6 +80,7 @@ func (q mailQueue) WriteContent(id string, w io.Writer) error { return q.Queue.W
 func (q mailQueue) Apply(ctx context.Context, a console.Action, lane string, ids []string) (int, error) {
 	q.admin.Lock()
 	defer q.admin.Unlock()
+	q.asked(ctx, a, ids)
 	switch a {
 	case console.Retry:
 		return q.Retry(ctx, ids...)

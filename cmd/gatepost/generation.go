@@ -23,16 +23,18 @@ type judge interface {
 // generations gives each new session the newest filters and rules. Those that
 // were replaced live on until their last session has ended.
 type generations struct {
-	log     *slog.Logger
-	mu      sync.Mutex
-	current *generation
-	running sync.WaitGroup
+	log      *slog.Logger
+	recorder func(h mail.Handler, generation string) mail.Handler // around all others; nil: none
+	mu       sync.Mutex
+	current  *generation
+	running  sync.WaitGroup
 }
 
 // generation is one set of filters and rules. Its fields belong to the mutex
 // of generations.
 type generation struct {
 	judge
+	name     string
 	sessions int
 	stop     context.CancelFunc
 }
@@ -40,7 +42,7 @@ type generation struct {
 // replace makes j the newest generation.
 func (g *generations) replace(j judge) {
 	ctx, stop := context.WithCancel(context.Background())
-	fresh := &generation{judge: j, stop: stop}
+	fresh := &generation{judge: j, name: time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), stop: stop}
 	g.running.Go(func() { g.run(ctx, j) })
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -71,7 +73,11 @@ func (g *generations) handler() mail.Handler {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.current.sessions++
-	return &session{Handler: g.current.Handler(), readsBody: g.current.ReadsBody(), leave: sync.OnceFunc(g.leave(g.current))}
+	h := g.current.Handler()
+	if g.recorder != nil {
+		h = g.recorder(h, g.current.name)
+	}
+	return &session{Handler: h, readsBody: g.current.ReadsBody(), leave: sync.OnceFunc(g.leave(g.current))}
 }
 
 // decides lists the stages at which the newest generation may refuse.
@@ -93,6 +99,13 @@ func (g *generations) up(filters ...string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.current.Up(filters...)
+}
+
+// name is that of the newest generation.
+func (g *generations) name() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.current.name
 }
 
 func (g *generations) leave(from *generation) func() {
@@ -126,6 +139,9 @@ type session struct {
 
 // ReadsBody reports whether its generation may look behind the header.
 func (s *session) ReadsBody() bool { return s.readsBody }
+
+// Answered passes on what mail.AnsweredHandler is about.
+func (s *session) Answered(tx *mail.Transaction, a mail.Answer) { mail.Answered(s.Handler, tx, a) }
 
 func (s *session) Close() {
 	s.Handler.Close()

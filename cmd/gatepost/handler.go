@@ -22,7 +22,7 @@ func (g *gateway) handlers(l config.Listener) (func() mail.Handler, error) {
 		return nil, err
 	}
 	return func() mail.Handler {
-		return g.frame.Load().around(&behind{Handler: g.bare.handler(), remote: remote.Handler()})
+		return g.recorded(g.frame.Load().around(&behind{Handler: g.bare.handler(), remote: remote.Handler()}), g.judges.name())
 	}, nil
 }
 

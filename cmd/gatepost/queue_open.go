@@ -85,14 +85,19 @@ func (a *app) withSpool(cfg *config.Config, do func(ctx context.Context, q admin
 	if err != nil {
 		return because(err)
 	}
+	lives, end, err := keepLives(cfg, log)
+	if err != nil {
+		return because(err)
+	}
+	defer end()
 	q, err := queue.New(cfg.Queue, queue.Deps{
-		Spool: sp, Deliverer: next, Log: log, Hostname: cfg.Hostname,
+		Spool: sp, Deliverer: next, Recorder: lives, Log: log, Hostname: cfg.Hostname,
 		Forged: func(ctx context.Context, e *spool.Entry) string { return forged(ctx, client, e) },
 	})
 	if err != nil {
 		return because(err)
 	}
-	return do(context.Background(), console.Local{Queue: mailQueue{q, new(sync.Mutex)}})
+	return do(context.Background(), console.Local{Queue: mailQueue{q, new(sync.Mutex), lives}})
 }
 
 // becomeOwner changes root into the user that owns the spool: files that root
