@@ -39,7 +39,6 @@ func AttachmentList(filter, list string) string { return filter + "/" + list }
 type alters struct {
 	strip, rename string // paths of parts; of strip each with its reason
 	note          string // for X-Gatepost-Attachment
-	tags          string // in front of the subject
 	texts         string // which, see texts.go
 }
 
@@ -54,9 +53,6 @@ func (s *Set) judge(tx *mail.Transaction, l limits, e evidence, to mail.Address)
 	o := l.judge(e)
 	if e.infected || e.broken != "" {
 		return o
-	}
-	if o.marks.tagged && s.subject.Tag != "" {
-		o.marks.alters.tags = s.subject.Tag + behind
 	}
 	o.marks.alters.texts = s.textsFor(tx, to)
 	return s.attached(tx, o, l, to)
@@ -74,9 +70,6 @@ func (s *Set) attached(tx *mail.Transaction, o outcome, l limits, to mail.Addres
 			action = s.lists[AttachmentList(f.Filter, f.List)]
 		}
 		o = o.attachment(f, action, l.of)
-	}
-	if o.marks.alters.note != "" && s.subject.Attachments != "" {
-		o.marks.alters.tags += s.subject.Attachments + behind
 	}
 	return o
 }
@@ -126,10 +119,8 @@ func why(f mail.Finding) string {
 }
 
 // alterations are what the marks of a copy stand for.
-func (s *Set) alterations(a alters) []mail.Alteration {
-	if a == (alters{}) {
-		return nil
-	}
+func (s *Set) alterations(m marks) []mail.Alteration {
+	a := m.alters
 	var all []mail.Alteration
 	for each := range parts(a.strip) {
 		path, why, _ := strings.Cut(each, between)
@@ -142,8 +133,11 @@ func (s *Set) alterations(a alters) []mail.Alteration {
 	if len(paths) > 0 {
 		all = append(all, mail.RenameParts{Paths: paths})
 	}
-	for tag := range parts(a.tags) {
-		all = append(all, mail.TagSubject{Text: tag})
+	if m.tagged && s.subject.Tag != "" {
+		all = append(all, mail.TagSubject{Text: s.subject.Tag})
+	}
+	if a.note != "" && s.subject.Attachments != "" {
+		all = append(all, mail.TagSubject{Text: s.subject.Attachments})
 	}
 	return append(all, s.added(a.texts)...)
 }

@@ -190,7 +190,7 @@ func (p *policies) verdicts(e evidence) func(int, outcome) mail.Verdict {
 		k := key{o.marks, o.changes}
 		m, ok := done[k]
 		if !ok {
-			m.edits, m.alter = p.set.fields(p.tx, e, o.marks), p.set.alterations(o.marks.alters)
+			m.edits, m.alter = p.set.fields(p.tx, e, o.marks), p.set.alterations(o.marks)
 			if p.run != nil && o.changes != "" {
 				m.edits = append(m.edits, p.run.Edits(p.results[i], p.rcpts[i], copied)...)
 				alter, err := p.run.Alter(p.results[i])

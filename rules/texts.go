@@ -175,6 +175,9 @@ func (s *Set) textsFor(tx *mail.Transaction, to mail.Address) string {
 		}
 		return ""
 	}
+	if tx.Envelope.Sender.IsNull() { // a notification is nobody's letter
+		return ""
+	}
 	var list string
 	for _, f := range t.footers {
 		if s.isOf(f.senders, tx.Envelope.Sender.Address) && (f.inside || !s.isOf(nil, to)) {
