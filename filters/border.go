@@ -7,8 +7,8 @@ import (
 )
 
 // forged returns the edits that remove what only we may have written: the
-// fields that we add ourselves, and Authentication-Results in our name (RFC
-// 8601 5). Our Received on top stays.
+// fields that we add ourselves, and Authentication-Results and Received-SPF in
+// our name (RFC 8601 5). Our Received on top stays.
 func forged(h mail.Header, hostname string) []mail.Edit {
 	var edits []mail.Edit
 	for i, f := range h {
@@ -26,6 +26,8 @@ func isForged(f mail.Field, hostname string) bool {
 		return true
 	case "authentication-results":
 		return claims(f.Value(), hostname)
+	case "received-spf": // RFC 7208 9.1: who says it is in a comment, or behind receiver=
+		return strings.Contains(strings.ToLower(f.Value()), strings.ToLower(hostname))
 	}
 	for _, ours := range [...]string{"x-spam", "x-virus", "x-gatepost"} {
 		if rest, ok := strings.CutPrefix(name, ours); ok && (rest == "" || rest[0] == '-') {

@@ -49,6 +49,11 @@ func TestForgedHeaders(t *testing.T) {
 		{name: "a-r unfinished quote", field: `Authentication-Results: "mx1.example.com; dmarc=pass`, forged: true},
 		{name: "a-r two words", field: "Authentication-Results: other.example mx1.example.com; dmarc=pass", forged: true},
 		{name: "a-r encoded word", field: "Authentication-Results: =?utf-8?q?mx1.example.com?=; dmarc=pass", forged: true},
+		{name: "SPF of ours", field: "Received-SPF: pass (MX1.example.com: domain of x) receiver=y", forged: true},
+		{name: "SPF of ours, by name", field: "received-spf : Pass client-ip=192.0.2.1;\n receiver=mx1.example.com", forged: true},
+		{name: "SPF of another", field: "Received-SPF: pass (mx.google.com: domain of x)"},
+		{name: "a chain", field: "ARC-Authentication-Results: i=1; mx1.example.com; dmarc=pass"},
+
 		{name: "a-r of another", field: "Authentication-Results: mx.google.com; dmarc=pass"},
 		{name: "a-r of another, quoted", field: `Authentication-Results: "mx.google.com" 1; spf=pass`},
 		{name: "a-r of a sibling", field: "Authentication-Results: mx2.example.com; dmarc=pass"},
