@@ -103,7 +103,7 @@ func (f *fakeServer) serve(c net.Conn) {
 				return
 			}
 		}
-		if _, err := io.WriteString(c, answer); err != nil || f.closing || n == f.requests {
+		if _, err := io.WriteString(c, answer); err != nil || f.closing || n == f.requests || answer == "" {
 			return
 		}
 	}

@@ -2,9 +2,7 @@ package spamassassin
 
 import (
 	"bytes"
-	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"gatepost/internal/mail"
@@ -18,8 +16,9 @@ type excerpt struct {
 	judged, whole int64 // bytes of the message
 }
 
-func (f *Filter) excerpt(tx *mail.Transaction) excerpt {
-	x := excerpt{front: front(tx, f.cfg.Hostname), header: headerFor(tx.Message.Header), body: tx.Message}
+// excerpt is what is shown of a message to these recipients.
+func (f *Filter) excerpt(tx *mail.Transaction, rcpts []mail.Path) excerpt {
+	x := excerpt{front: front(tx, rcpts, f.cfg.Hostname), header: headerFor(tx.Message.Header), body: tx.Message}
 	x.whole = int64(len(x.header)) + tx.Message.BodySize()
 	x.judged = min(x.whole, f.cfg.MaxSize)
 	return x
@@ -32,14 +31,20 @@ func (x excerpt) reader() io.Reader {
 	return io.LimitReader(io.MultiReader(bytes.NewReader(x.front), bytes.NewReader(x.header), x.body.Body()), x.size())
 }
 
-const envelopeFrom = "X-Envelope-From"
+const (
+	envelopeFrom = "X-Envelope-From"
+	envelopeTo   = "X-Envelope-To"
+)
+
+// maxShown is how many recipients spamd is told.
+const maxShown = 100
 
 // headerFor is the header without the fields by which a stranger could tell
-// spamd another sender.
+// spamd another envelope.
 func headerFor(h mail.Header) []byte {
 	var b bytes.Buffer
 	for _, f := range h {
-		if !f.Is(envelopeFrom) {
+		if !f.Is(envelopeFrom) && !f.Is(envelopeTo) {
 			b.Write(f.Raw())
 		}
 	}
@@ -47,9 +52,11 @@ func headerFor(h mail.Header) []byte {
 	return b.Bytes()
 }
 
-// front tells spamd what the message itself does not say yet. SpamAssassin
-// trusts X-Envelope-From only above the first Received.
-func front(tx *mail.Transaction, hostname string) []byte {
+// front tells spamd what the message itself does not say yet: the envelope and,
+// for an MTA that asks over the milter protocol, the Received field, which that
+// adds only later. SpamAssassin trusts X-Envelope-From only above the first
+// Received.
+func front(tx *mail.Transaction, rcpts []mail.Path, hostname string) []byte {
 	var b bytes.Buffer
 	sender := tx.Envelope.Sender.Address
 	via := mail.ViaScan
@@ -60,55 +67,16 @@ func front(tx *mail.Transaction, hostname string) []byte {
 	// sender is nobody's word.
 	if via != mail.ViaScan || !sender.IsNull() {
 		b.Write(mail.NewField(envelopeFrom, sender.Path()).Raw())
+		for _, r := range rcpts[:min(len(rcpts), maxShown)] {
+			b.Write(mail.NewField(envelopeTo, r.Path()).Raw())
+		}
 	}
 	if via == mail.ViaMilter && tx.Session.Client.IsValid() {
-		b.Write(mail.NewField("Received", received(tx, hostname)).Raw())
+		when := tx.Start
+		if when.IsZero() {
+			when = time.Now()
+		}
+		b.Write(mail.NewReceived(tx, hostname, when).Raw())
 	}
 	return b.Bytes()
-}
-
-// received is the value of the field that the MTA is going to add, in Postfix's
-// form.
-func received(tx *mail.Transaction, hostname string) string {
-	s := tx.Session
-	client := s.Name
-	if client == "" {
-		client = "unknown"
-	}
-	ip := s.Client.Addr().Unmap()
-	literal := ip.String()
-	if ip.Is6() {
-		literal = "IPv6:" + ip.WithZone("").String()
-	}
-	with := "SMTP"
-	if s.ESMTP || s.TLS != nil || s.User != "" {
-		with = "ESMTP"
-	}
-	if s.TLS != nil {
-		with += "S"
-	}
-	if s.User != "" {
-		with += "A"
-	}
-	start := tx.Start
-	if start.IsZero() {
-		start = time.Now()
-	}
-	return fmt.Sprintf("from %s (%s [%s]) by %s (Gatepost) with %s id %s (envelope-from %s); %s",
-		word(s.Helo), word(client), literal, word(hostname), with, word(tx.ID), tx.Envelope.Sender.Address.Path(), start.Format(time.RFC1123Z))
-}
-
-// word keeps what a host name or ID is made of. Over a milter the greeting is
-// what the client liked to send: brackets in it must not make up an address.
-func word(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r > ' ' && r < 0x7f && !strings.ContainsRune(`()<>[];,"\`, r) {
-			return r
-		}
-		return '?'
-	}, s)
-	if s == "" {
-		return "unknown"
-	}
-	return s
 }

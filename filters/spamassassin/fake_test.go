@@ -29,6 +29,8 @@ type fakeSpamd struct {
 	mu      sync.Mutex
 	request string // the command and its headers
 	content string
+	all     []string          // requests
+	byUser  map[string]string // replies; else reply
 	open    []net.Conn
 }
 
@@ -92,8 +94,17 @@ func (f *fakeSpamd) serve(c net.Conn) {
 	}
 	f.mu.Lock()
 	f.request, f.content = request.String(), string(content)
+	f.all = append(f.all, f.request)
+	reply := f.reply
+	if _, user, ok := strings.Cut(f.request, "User: "); ok && f.byUser != nil {
+		user, _, _ = strings.Cut(user, "\r\n")
+		reply = f.byUser[user]
+	}
 	f.mu.Unlock()
-	_, _ = io.WriteString(c, f.reply)
+	if strings.HasPrefix(request.String(), "PING") && f.byUser == nil && strings.Contains(f.reply, "Spam:") {
+		reply = "SPAMD/1.5 0 PONG\r\n"
+	}
+	_, _ = io.WriteString(c, reply)
 }
 
 func (f *fakeSpamd) got() (request, content string) {
@@ -147,6 +158,9 @@ func verdict(r filters.Report, err error) string {
 	}
 	var s []string
 	for _, f := range r.Findings {
+		if f.Name == mail.FindingReport {
+			continue
+		}
 		s = append(s, strings.Join(strings.Fields(f.Name+" "+f.Value+" "+f.Text), " "))
 	}
 	return strings.Join(s, "; ")

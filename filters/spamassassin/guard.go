@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/teamwork/spamc"
+
+	"gatepost/internal/mail"
 )
 
 // This file stands around the library. It brings its own connection (unix
@@ -23,18 +25,49 @@ import (
 // one, which is quadratic: this much costs it milliseconds.
 const maxReply = 64 << 10
 
+// answer is spamd's reply with its report as it was.
+type answer struct {
+	*spamc.ResponseReport
+	text string
+}
+
+// maxText bounds what is kept of a report.
+const maxText = 8 << 10
+
 // askReport has one message judged.
-func askReport(ctx context.Context, conn net.Conn, user string, x excerpt) (said *spamc.ResponseReport, err error) {
+func askReport(ctx context.Context, conn net.Conn, user string, x excerpt) (said answer, err error) {
 	// Told by us, the length is right whatever kind the reader is of.
 	header := spamc.Header{"Content-length": strconv.FormatInt(x.size(), 10)}
 	if user != "" {
 		header["User"] = user
 	}
-	err = guard(conn, checkReport, func(c *spamc.Client) (err error) {
-		said, err = c.Report(ctx, x.reader(), header)
+	check := func(reply []byte) error {
+		if err := checkReport(reply); err != nil {
+			return err
+		}
+		_, body, _ := strings.Cut(string(reply), "\r\n\r\n")
+		said.text = reportText(body)
+		return nil
+	}
+	err = guard(conn, check, func(c *spamc.Client) (err error) {
+		said.ResponseReport, err = c.Report(ctx, x.reader(), header)
 		return err
 	})
 	return said, err
+}
+
+// reportText is a report for people: lines without controls, the beginning of
+// it.
+func reportText(body string) string {
+	body = strings.ReplaceAll(strings.TrimSpace(body), "\r\n", "\n")
+	if len(body) > maxText {
+		body = strings.ToValidUTF8(body[:maxText], "") + "\n…"
+	}
+	lines := strings.Split(body, "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimRight(mail.CleanText(line), " ")
+	}
+	return strings.Join(lines, "\n")
 }
 
 // askPing asks for a sign of life.

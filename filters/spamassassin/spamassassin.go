@@ -1,14 +1,12 @@
 package spamassassin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
-	"regexp"
 	"strconv"
-
-	"github.com/teamwork/spamc"
 
 	"gatepost/filters"
 	"gatepost/internal/mail"
@@ -25,39 +23,11 @@ type Filter struct {
 	backends *filters.Backends
 }
 
-// goodUser is what may stand in spamd's User header.
-var goodUser = regexp.MustCompile(`^[a-z0-9._-]{1,64}$`)
-
 // New checks the configuration. It does no I/O.
 func New(cfg Config) (*Filter, error) {
-	def := DefaultConfig()
-	if len(cfg.Address) == 0 {
-		cfg.Address = def.Address
-	}
-	if cfg.Timeout == 0 {
-		cfg.Timeout = def.Timeout
-	}
-	if cfg.MaxSize == 0 {
-		cfg.MaxSize = def.MaxSize
-	}
-	if cfg.MaxConcurrent == 0 {
-		cfg.MaxConcurrent = def.MaxConcurrent
-	}
+	cfg = cfg.withDefaults()
 	backends, err := filters.ParseBackends(cfg.Address, "unix", "tcp", "tls")
-	errs := []error{err, cfg.OnError.Validate()}
-	if cfg.Timeout < 0 {
-		errs = append(errs, errors.New("timeout: is negative"))
-	}
-	if cfg.MaxSize < 0 {
-		errs = append(errs, errors.New("max_size: is negative"))
-	}
-	if cfg.MaxConcurrent < 0 {
-		errs = append(errs, errors.New("max_concurrent: is negative"))
-	}
-	if cfg.User != "" && !goodUser.MatchString(cfg.User) {
-		errs = append(errs, fmt.Errorf("user: %q is no user name; write up to 64 of a-z, 0-9, dot, hyphen, underscore", cfg.User))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(err, cfg.Validate()); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return &Filter{cfg: cfg, backends: backends}, nil
@@ -75,42 +45,79 @@ func (f *Filter) Step() filters.Step {
 	}
 }
 
-// Check judges the message.
+// Unscanned is the value of mail.FindingPartial for mail that was too large to
+// be judged at all.
+const Unscanned = "unscanned: size"
+
+// Check judges the message, for each user whose word counts.
 func (f *Filter) Check(ctx context.Context, tx *mail.Transaction) (filters.Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.Timeout)
 	defer cancel()
-	x := f.excerpt(tx)
-	var said *spamc.ResponseReport
-	err := f.backends.Do(ctx, func(conn net.Conn) (err error) {
-		said, err = askReport(ctx, conn, f.cfg.User, x)
-		return err
-	})
-	if err != nil {
-		return filters.Report{}, fmt.Errorf("%s: %w", name, err)
+	var all []judged
+	for _, q := range f.questions(tx) {
+		x := f.excerpt(tx, q.rcpts)
+		if x.judged < x.whole && f.cfg.Oversize == Skip {
+			return filters.Report{Findings: []mail.Finding{{
+				Name: mail.FindingPartial, Value: Unscanned, Text: fmt.Sprintf("%d bytes, max_size is %d", x.whole, f.cfg.MaxSize),
+			}}}, nil
+		}
+		var said answer
+		err := f.backends.Do(ctx, func(conn net.Conn) (err error) {
+			said, err = askReport(ctx, conn, q.user, x)
+			return err
+		})
+		if err != nil {
+			return filters.Report{}, fmt.Errorf("%s: %w", name, err)
+		}
+		all = append(all, judged{q, said, x})
 	}
-	return filters.Report{Findings: findings(said, x)}, nil
+	return filters.Report{Findings: findings(all)}, nil
 }
 
-// findings are the score and what made it.
-func findings(said *spamc.ResponseReport, x excerpt) []mail.Finding {
+// judged is what spamd said to one question.
+type judged struct {
+	question
+	said answer
+	x    excerpt
+}
+
+// findings are the highest score and what made it and, where several were
+// asked for, each one's own.
+func findings(all []judged) []mail.Finding {
+	top := all[0]
+	for _, j := range all {
+		if j.said.Score > top.said.Score {
+			top = j
+		}
+	}
 	found := []mail.Finding{{
 		Name:  mail.FindingSpamScore,
-		Score: said.Score,
-		Text:  points(said.Score) + " / " + points(said.BaseScore),
+		Score: top.said.Score,
+		Text:  points(top.said.Score) + " / " + points(top.said.BaseScore),
 	}}
-	if x.judged < x.whole {
+	if top.x.judged < top.x.whole {
 		found = append(found, mail.Finding{
 			Name:  mail.FindingPartial,
-			Value: fmt.Sprintf("%d of %d bytes", x.judged, x.whole),
+			Value: fmt.Sprintf("%d of %d bytes", top.x.judged, top.x.whole),
 			Text:  "larger than max_size",
 		})
 	}
-	for i, rule := range said.Report.Table {
+	if len(all) > 1 {
+		for _, j := range all {
+			for _, r := range j.rcpts {
+				found = append(found, mail.Finding{Name: mail.FindingScoreFor, Value: points(j.said.Score), Text: "as " + cmp.Or(j.user, "spamd's own user"), Rcpt: r.Address})
+			}
+		}
+	}
+	for i, rule := range top.said.Report.Table {
 		if i == maxRules {
 			break
 		}
 		// Its score is part of the sum above, so it must not count again.
-		found = append(found, mail.Finding{Name: mail.FindingSpamRule, Value: rule.Rule, Text: points(rule.Points)})
+		found = append(found, mail.Finding{Name: mail.FindingSpamRule, Value: mail.CleanText(rule.Rule), Text: points(rule.Points)})
+	}
+	if top.said.text != "" {
+		found = append(found, mail.Finding{Name: mail.FindingReport, Text: top.said.text})
 	}
 	return found
 }

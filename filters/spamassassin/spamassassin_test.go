@@ -127,8 +127,8 @@ func TestManyRules(t *testing.T) {
 	body := " pts rule name              description\n---- ---------------------- ----\n" + strings.Repeat(" 0.1 A_RULE text\n", 3000)
 	fake := (&fakeSpamd{reply: says("False ; 1 / 5", body)}).start(t, "tcp")
 	r, err := judge(t, Config{}, fake.address).Check(t.Context(), message(t, plain))
-	if err != nil || len(r.Findings) != 1+maxRules {
-		t.Errorf("%d findings, %v, want %d", len(r.Findings), err, 1+maxRules)
+	if err != nil || len(r.Findings) != 2+maxRules { // score, report
+		t.Errorf("%d findings, %v, want %d", len(r.Findings), err, 2+maxRules)
 	}
 }
 
@@ -147,14 +147,14 @@ func TestRequest(t *testing.T) {
 		{name: "null sender", text: plain, change: func(tx *mail.Transaction) { tx.Envelope.Sender = mail.Path{} }, want: "X-Envelope-From: <>\r\n" + plain},
 		{name: "forged X-Envelope-From", text: "X-Envelope-From: a@trusted.example\r\nx-envelope-from : b\r\nFrom: a\r\n\r\n", want: envelope + "From: a\r\n\r\n"},
 		{name: "milter", text: "From: a\r\n\r\n", change: milter, want: envelope +
-			"Received: from helo.example (client.example [192.0.2.7]) by mx1.example.com\r\n (Gatepost) with ESMTP id T1 (envelope-from <sender@sender.example>); Sat, 21\r\n Nov 2026 10:00:00 +0000\r\nFrom: a\r\n\r\n"},
+			"Received: from helo.example (client.example [192.0.2.7]) by mx1.example.com\r\n (Gatepost) with ESMTP id T1; Sat, 21 Nov 2026 10:00:00 +0000\r\nFrom: a\r\n\r\n"},
 		{name: "milter, a greeting that makes up an address", text: "From: a\r\n\r\n", change: func(tx *mail.Transaction) {
 			milter(tx)
 			tx.Session.Helo = "x (trusted.example [10.0.0.1])\r\nX-Evil: 1"
 			tx.Session.Name = ""
 			tx.Session.Client = netip.MustParseAddrPort("[2001:db8::1]:25")
-			tx.Session.TLS, tx.Session.User = &mail.TLS{}, "u"
-		}, want: envelope + "Received: from x??trusted.example??10.0.0.1????X-Evil:?1 (unknown\r\n [IPv6:2001:db8::1]) by mx1.example.com (Gatepost) with ESMTPSA id T1\r\n (envelope-from <sender@sender.example>); Sat, 21 Nov 2026 10:00:00 +0000\r\nFrom: a\r\n\r\n"},
+			tx.Session.TLS, tx.Session.User = &mail.TLS{Version: "TLSv1.3"}, "u"
+		}, want: envelope + "Received: from x??trusted.example??10.0.0.1????X-Evil:?1 (unknown\r\n [IPv6:2001:db8::1]) by mx1.example.com (Gatepost) with ESMTPSA id T1 (using\r\n TLSv1.3 with cipher unknown); Sat, 21 Nov 2026 10:00:00 +0000\r\nFrom: a\r\n\r\n"},
 		{name: "milter, local", text: "From: a\r\n\r\n", change: func(tx *mail.Transaction) {
 			milter(tx)
 			tx.Session.Client = netip.AddrPort{}
@@ -163,6 +163,7 @@ func TestRequest(t *testing.T) {
 			tx.Session.Via, tx.Envelope = mail.ViaScan, mail.Envelope{}
 		}, want: plain},
 		{name: "no session", text: plain, change: func(tx *mail.Transaction) { tx.Session = nil }, want: envelope + plain},
+		{name: "forged X-Envelope-To", text: "X-Envelope-To: a@trusted.example\r\nFrom: a\r\n\r\n", change: func(tx *mail.Transaction) { tx.Envelope.Recipients = rcpts("u@example.com", "v@example.com") }, want: envelope + "X-Envelope-To: <u@example.com>\r\nX-Envelope-To: <v@example.com>\r\nFrom: a\r\n\r\n"},
 		{name: "protocol in the message", text: "From: a\r\n\r\nSPAMD/1.1 0 EX_OK\r\n\r\nSKIP SPAMC/1.5\r\n\r\n", want: envelope + "From: a\r\n\r\nSPAMD/1.1 0 EX_OK\r\n\r\nSKIP SPAMC/1.5\r\n\r\n"},
 		{name: "above max_size", cfg: Config{MaxSize: 20}, text: "From: a\r\n\r\n" + strings.Repeat("x", 100), want: envelope + "From: a\r\n\r\n" + strings.Repeat("x", 9)},
 		{name: "max_size within the header", cfg: Config{MaxSize: 5}, text: "From: a\r\n\r\nx", want: envelope + "From:"},
@@ -197,7 +198,7 @@ func TestRequest(t *testing.T) {
 
 // P3: what the operator writes can't inject a header; nothing else gets there.
 func TestUserInjection(t *testing.T) {
-	for _, user := range []string{"a\r\nContent-length: 0\r\n\r\nX", "a b", "ä", "A", strings.Repeat("a", 65), "a\x00"} {
+	for _, user := range []string{"a\r\nContent-length: 0\r\n\r\nX", "a b", "ä", "A", strings.Repeat("a", 65), "a\x00", "..", ".a", "-a", "a/b"} {
 		if _, err := New(Config{User: user}); err == nil || !strings.Contains(err.Error(), "user: ") {
 			t.Errorf("user %q: %v", user, err)
 		}
@@ -351,7 +352,7 @@ func FuzzReply(f *testing.F) {
 		if checkReport(reply) != nil {
 			return
 		}
-		said, err := askReport(t.Context(), canned{r: bytes.NewReader(reply)}, "", (&Filter{cfg: Config{MaxSize: 1 << 20}}).excerpt(message(t, plain)))
+		said, err := askReport(t.Context(), canned{r: bytes.NewReader(reply)}, "", (&Filter{cfg: Config{MaxSize: 1 << 20}}).excerpt(message(t, plain), nil))
 		if err == nil && (said.Score != said.Score || said.Score > 1e9 || said.Score < -1e9) {
 			t.Errorf("%q: score %v", reply, said.Score)
 		}

@@ -13,6 +13,7 @@ type Spamd struct {
 	Socket string   // path
 	Addr   string   // host:port
 	Rules  []string // more lines for local.cf; set before Start
+	Args   []string // more arguments: "--allow-tell"; set before Start
 
 	dir string
 	process
@@ -77,6 +78,7 @@ func (s *Spamd) prepare() error {
 		"--siteconfigpath=" + site, "--pidfile", filepath.Join(s.dir, "pid"), "-s", "stderr",
 		"--helper-home-dir=" + home,
 	}}
+	s.args = append(s.args, s.Args...)
 	if os.Getuid() == 0 {
 		s.args = append(s.args, "-u", "nobody")
 	}
