@@ -38,17 +38,17 @@ func (w *walker) leaf(e *entity, r structure, content span) {
 			continue
 		}
 		others, ok := v.odd.(interface{ others() []decoder })
-		if !ok || encoding == "quoted-printable" && isText(r.media) && r.inline {
-			continue // text is full of broken escapes, and is read as text
+		if !ok {
+			continue
 		}
-		if encoding == "base64" {
+		switch {
+		case encoding == "base64":
 			w.ambiguous(Base64)
+		case encoding == "quoted-printable" && !isText(r.media): // text is full of broken escapes
+			w.ambiguous(QuotedPrintable)
 		}
 		for _, d := range others.others() {
-			before := len(sums)
-			if one(d); len(sums) > before && encoding == "quoted-printable" {
-				w.ambiguous(QuotedPrintable)
-			}
+			one(d)
 		}
 	}
 }

@@ -14,6 +14,8 @@ const (
 	maxNames = 40
 	maxName  = 1024
 	fileName = 255 // what file systems take: the rest is cut off
+
+	forbidden = `"<>|?*` // in names on Windows
 )
 
 // namesOf returns all names that a part may be shown under, that of most
@@ -127,6 +129,9 @@ func CleanNames(name string) []string {
 	}
 	if s := strings.Join(strings.Fields(c), " "); s != c {
 		add(s)
+	}
+	if strings.ContainsAny(c, forbidden) {
+		add(trimEnd(strings.NewReplacer(`"`, "", "<", "", ">", "", "|", "", "?", "", "*", "").Replace(c)))
 	}
 	return out
 }

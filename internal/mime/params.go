@@ -84,13 +84,13 @@ func newParam(name string, values []string) param {
 	p := param{section: -1, values: values}
 	name = strings.ToLower(strings.Trim(name, " \t\r\n\x00"))
 	if n, ok := strings.CutSuffix(name, "*"); ok {
-		name, p.extended = n, true
+		name, p.extended = strings.TrimSpace(n), true
 	}
 	if base, number, ok := strings.Cut(name, "*"); ok {
 		if n, err := strconv.Atoi(strings.TrimSpace(number)); err == nil && n >= 0 && n < 10_000 {
 			p.section = n
 		}
-		name = base
+		name = strings.TrimSpace(base)
 	}
 	p.name = name
 	return p
@@ -178,7 +178,7 @@ func anywhere(s, key string) []param {
 			continue
 		}
 		j := i
-		for j < len(s) && (s[j] == '*' || s[j] >= '0' && s[j] <= '9') {
+		for j < len(s) && (s[j] == '*' || s[j] >= '0' && s[j] <= '9' || s[j] == ' ') {
 			j++
 		}
 		name := s[at:j]

@@ -132,12 +132,45 @@ func (w *walker) reading(e *entity, h header) {
 	if node >= 0 {
 		e.parent = node
 	}
-	if r.multipart {
+	switch {
+	case r.multipart:
 		w.multipart(e, r, content)
+	case len(r.boundaries) > 0 && !r.message:
+		w.disguised(e, r, content)
 	}
 	if r.leaf {
 		w.leaf(e, r, content)
+		w.doubleHeader(h, r, content)
 	}
+}
+
+// disguised looks at what has a boundary and is said to be something else.
+func (w *walker) disguised(e *entity, r structure, content span) {
+	for _, b := range r.boundaries {
+		if b != "" && len(w.delimiters(content, b)) > 0 {
+			w.ambiguous(TypeDiffers)
+			inner := *e
+			inner.primary = false
+			w.split(&inner, content, b)
+		}
+	}
+}
+
+// doubleHeader looks whether the header goes on behind the line that ends it.
+func (w *walker) doubleHeader(h header, r structure, content span) {
+	if !h.isMIME() || r.message || r.media == "text/rfc822-headers" {
+		return
+	}
+	n := 0
+	w.lines(content, func(_ int64, line []byte, _ int64) bool {
+		blank := len(line) > 0 && (line[0] == ' ' || line[0] == '\t')
+		if isContentField(line) || n == 0 && blank && bytes.Contains(line, []byte("name")) && bytes.Contains(line, []byte("=")) {
+			w.ambiguous(HeaderEnd)
+			return false
+		}
+		n++
+		return n < 3 && len(line) > 0
+	})
 }
 
 // structure is what one reading of a header says about the content.
