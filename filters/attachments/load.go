@@ -124,6 +124,7 @@ func recipientKey(s string) (string, error) {
 }
 
 func (l *loader) deny(key string, d Deny) denyList {
+	known := len(l.errs)
 	made := denyList{
 		scope:    l.scope(key, d.Scope),
 		ext:      l.extensions(key+".extensions", d.Extensions),
@@ -134,7 +135,7 @@ func (l *loader) deny(key string, d Deny) denyList {
 		detected: l.mediaTypes(key+".detected", d.Detected),
 		clsid:    d.CLSID, programs: d.Programs, macros: d.Macros, encrypted: d.Encrypted,
 	}
-	if made.empty() && !d.Standard && (l.files || len(d.Extensions)+len(d.DoubleExtensions)+len(d.Names)+len(d.Declared)+len(d.Detected) == 0) {
+	if made.empty() && !d.Standard && len(l.errs) == known && (l.files || len(d.Extensions)+len(d.DoubleExtensions)+len(d.Names)+len(d.Declared)+len(d.Detected) == 0) {
 		l.fail(fmt.Errorf("%s: bans nothing; write extensions, names, standard = true, or another of its keys", key))
 	}
 	if !d.Standard {

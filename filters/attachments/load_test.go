@@ -24,7 +24,7 @@ func TestMistakes(t *testing.T) {
 		{"no media type", Config{Deny: []Deny{{Scope: list("a"), Declared: []string{"exe"}}}}, `deny[0].declared[0]: "exe" is no media type`},
 		{"no recipient", Config{Deny: []Deny{{Scope: Scope{Name: "a", Recipients: []string{"a b"}}, Macros: true}}}, `deny[0].recipients[0]: "a b" is no recipient`},
 		{"one in both", Config{Deny: []Deny{{Scope: Scope{Name: "a", Recipients: []string{"x.example"}, NotRecipients: []string{"X.example"}}, Macros: true}}}, "deny[0].not_recipients[0]: \"x.example\" is in recipients, too"},
-		{"no such file", Config{Deny: []Deny{{Scope: list("a"), Extensions: []string{"file:/nowhere"}}}}, "deny[0].extensions[0]: open /nowhere|deny[0]: bans nothing"},
+		{"no such file", Config{Deny: []Deny{{Scope: list("a"), Extensions: []string{"file:/nowhere"}}}}, "deny[0].extensions[0]: open /nowhere"},
 		{"never counts", Config{Deny: []Deny{{Scope: list("a"), Extensions: []string{"exe"}}, {Scope: Scope{Name: "b", Recipients: []string{"x.example"}}, Extensions: []string{"exe"}}}}, `deny[1].extensions[0]: "exe" never counts; it is at deny[0].extensions[0]`},
 		{"allowed and denied", Config{Deny: []Deny{{Scope: list("a"), Extensions: []string{"pdf"}}}, Allow: []Allow{{Scope: list("b"), Types: []string{"pdf"}}}}, `allow[0].types: "application/pdf" can't pass, as the list "a"`},
 		{"nothing allowed", Config{Allow: []Allow{{Scope: list("a")}}}, "allow[0].types: missing"},

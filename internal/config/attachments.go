@@ -40,11 +40,12 @@ func (c *Config) readTexts(top table) {
 // checkTexts refuses what would stand nowhere.
 func (c *Config) checkTexts(top table) {
 	text := top.table("text")
-	if b := c.Rules.Text.Banner; b != nil && len(b.Domains) == 0 && len(c.relayDomains) == 0 {
+	ours := len(c.relayDomains)+len(c.Rules.Relay.Domains) > 0
+	if b := c.Rules.Text.Banner; b != nil && len(b.Domains) == 0 && !ours {
 		text.table("banner").child("domains").missing(`domains = ["example.com"], whose recipients see it`)
 	}
 	for name, f := range c.Rules.Text.Footer {
-		if len(f.Senders) == 0 && len(c.relayDomains) == 0 {
+		if len(f.Senders) == 0 && !ours {
 			text.table("footer").table(name).child("senders").missing(`senders = ["example.com"], below whose mail it stands`)
 		}
 	}
