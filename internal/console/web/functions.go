@@ -9,6 +9,9 @@ import (
 // functions are for templates; what they return is text, which the templates
 // escape.
 var functions = template.FuncMap{
+	"class": class, "outcome": outcome, "event": eventWords, "client": clientText,
+	"more":  func(n, shown int) int { return n - shown },
+	"sum":   func(a, b int) int { return a + b },
 	"size":  size,
 	"ago":   func(t time.Time) string { return age(time.Since(t)) },
 	"age":   age,
