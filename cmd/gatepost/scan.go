@@ -41,11 +41,16 @@ kind was there but a scanner could not tell.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return a.scan(context.Background(), f, args) },
 	}
+	scanEnvelope(c, &f)
+	return c
+}
+
+// scanEnvelope adds the flags for the envelope of a file.
+func scanEnvelope(c *cobra.Command, f *scanFlags) {
 	c.Flags().StringVar(&f.ip, "ip", "", "the client's `address` (default: unknown; the message's own Received fields count)")
 	c.Flags().StringVar(&f.helo, "helo", "unknown", "the client's `name` in EHLO")
 	c.Flags().StringVar(&f.from, "from", "", "the envelope's sender, an `address` (default: unknown)")
 	c.Flags().StringArrayVar(&f.rcpts, "rcpt", nil, "a recipient, an `address`; can be given again (default: postmaster)")
-	return c
 }
 
 func (a *app) scan(ctx context.Context, f scanFlags, names []string) error {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"gatepost/internal/history"
 	"gatepost/internal/mail"
 )
 
@@ -26,6 +27,7 @@ type scanResult struct {
 	Converted  bool            `json:"converted,omitempty"` // LF to CRLF
 
 	action mail.Action
+	record history.Record // the same, as it would be kept
 }
 
 type scanFinding struct {
@@ -61,12 +63,12 @@ func (s *scanner) file(ctx context.Context, name string) (scanResult, error) {
 	defer c.file.Close()
 	r := scanResult{File: name, Findings: []scanFinding{}, Size: c.size, Converted: c.converted}
 	if c.wrong != "" {
-		r.decided(mail.StageData, mail.Verdict{Action: mail.Reject, Reason: c.wrong})
+		r.refused(c.wrong)
 		return r, nil
 	}
 	msg, err := mail.ReadMessage(c.file, c.size)
 	if err != nil {
-		r.decided(mail.StageData, mail.Verdict{Action: mail.Reject, Reason: err.Error()})
+		r.refused(err.Error())
 		return r, nil
 	}
 	s.judgeMessage(ctx, s.received(msg), &r)
@@ -104,6 +106,7 @@ func (s *scanner) judgeMessage(ctx context.Context, msg *mail.Message, r *scanRe
 		v := ask()
 		if stage == mail.StageMessage || v.Action >= mail.TempFail {
 			r.decided(stage, v)
+			r.record = history.Make(tx, v, mail.Answer{Stage: stage, Action: v.Action, Reply: v.Reply, Reason: v.Reason}, nil, time.Now())
 			return true
 		}
 		return false
@@ -133,6 +136,13 @@ func (s *scanner) judgeMessage(ctx context.Context, msg *mail.Message, r *scanRe
 		r.recipients(tx.Envelope.Recipients, v)
 		return v
 	})
+}
+
+// refused notes that no listener takes such a message.
+func (r *scanResult) refused(why string) {
+	v := mail.Verdict{Action: mail.Reject, Reason: why}
+	r.decided(mail.StageData, v)
+	r.record = history.Make(&mail.Transaction{}, v, mail.Answer{Stage: mail.StageData, Action: v.Action, Reason: why}, nil, time.Now())
 }
 
 func (r *scanResult) decided(stage mail.Stage, v mail.Verdict) {
