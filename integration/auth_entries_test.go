@@ -1,0 +1,97 @@
+package integration
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"gatepost/internal/testkit"
+)
+
+// TestAuthThroughBothEntries sends every row through the proxy and through a
+// Postfix that asks us: the same becomes of it, and the next hop reads the same
+// results.
+func TestAuthThroughBothEntries(t *testing.T) {
+	needRoot(t)
+	a := newAuthors(t)
+	rows := a.letters()
+	postfix, sinks := newDoors(t, 1)
+	servers := &neighbours{postfix: postfix}
+	for _, e := range []struct {
+		name    string
+		through entry
+		sink    *testkit.Sink
+	}{{"proxy", throughProxy, testkit.Up(t, testkit.NewSink())}, {"milter", throughMilter, sinks[0]}} {
+		t.Run(e.name, func(t *testing.T) {
+			s := &scenario{T: t, entry: e.name, servers: servers, door: postfix.Doors[0], sink: e.sink, gateway: newGateway(t, binaries.race, e.sink.Addr)}
+			c := &s.gateway.Config
+			c.Set("dns", "servers", fmt.Sprintf("[%q]", a.zone.Addr))
+			c.Set("dns", "timeout", `"20s"`)
+			c.Set("filter.auth", "check_ours", "true") // the client is this host
+			c.Set("filter.auth", "timeout", `"60s"`)
+			c.Set("filter.auth", "trusted_sealers", `["list.test"]`)
+			addr, idle := e.through(s)
+			replies := make([]testkit.Reply, len(rows))
+			want := 0
+			for i, l := range rows {
+				replies[i] = l.deliver(t, addr, i)
+				if strings.HasPrefix(l.want, "250 spf") {
+					want++
+				}
+			}
+			testkit.Eventually(t, authWait, "nothing on its way", idle)
+			got := arrivedCases(e.sink.Wait(want, authWait))
+			for i, l := range rows {
+				t.Run(l.name, func(t *testing.T) { l.compare(t, replies[i], got[i]) })
+			}
+			if held := len(s.held()); held != strings.Count(wants(rows), "held") {
+				t.Errorf("%d are held: %s", held, s.held())
+			}
+		})
+	}
+}
+
+func wants(rows []authLetter) string {
+	var all []string
+	for _, l := range rows {
+		all = append(all, l.want)
+	}
+	return strings.Join(all, "\n")
+}
+
+// arrivedCases finds the messages by the number that each has.
+func arrivedCases(mails []testkit.Mail) map[int][]byte {
+	all := make(map[int][]byte)
+	for _, m := range mails {
+		if i, err := strconv.Atoi(field(string(m.Data), "X-Case")); err == nil {
+			all[i] = m.Data
+		}
+	}
+	return all
+}
+
+func (l authLetter) compare(t *testing.T, reply testkit.Reply, data []byte) {
+	t.Helper()
+	words, fields := results(data)
+	got := strconv.Itoa(reply.Code)
+	switch {
+	case data != nil:
+		got += " " + strings.Join(words, " ")
+	case reply.Code == 250:
+		got += " held"
+	}
+	if got != l.want {
+		t.Errorf("%s (%s), want %s", got, reply, l.want)
+	}
+	if data != nil && fields != 1 {
+		t.Errorf("%d fields of ours", fields)
+	}
+	if strings.Contains(string(data), "FORGED") {
+		t.Errorf("a forgery arrived:\n%s", data)
+	}
+	if slices.Contains(words, "dmarc=pass") && strings.HasPrefix(l.name, "H3") {
+		t.Error("it passes")
+	}
+}

@@ -1,0 +1,291 @@
+package integration
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"gatepost/internal/dkim"
+	"gatepost/internal/mail"
+	"gatepost/internal/testkit"
+)
+
+// authors has domains with policies and keys, and whoever signs for them.
+type authors struct {
+	*testing.T
+	zone    *testkit.DNS
+	records map[string]string // of keys, by name, as python3-dkim and opendkim want them
+	py      *testkit.DKIMPy
+	keys    map[string]string // PEM, or the seed of Ed25519 in base64, by selector
+	ed      ed25519.PrivateKey
+}
+
+func newAuthors(t *testing.T) *authors {
+	t.Helper()
+	a := &authors{T: t, py: testkit.NewDKIMPy(t), records: make(map[string]string), keys: make(map[string]string)}
+	zone := []string{
+		`good.test. 60 IN TXT "v=spf1 ip4:127.0.0.1 -all"`, `_dmarc.good.test. 60 IN TXT "v=DMARC1; p=reject; sp=quarantine; np=reject"`, "www.good.test. 60 IN A 192.0.2.1",
+		`evil.test. 60 IN TXT "v=spf1 +all"`, `deny.test. 60 IN TXT "v=spf1 -all"`, `late.test. 60 IN TXT "v=spf1 +all foo:bar"`,
+		`_dmarc.held.test. 60 IN TXT "v=DMARC1; p=quarantine"`, `_dmarc.watch.test. 60 IN TXT "v=DMARC1; p=none"`, `_dmarc.trial.test. 60 IN TXT "v=DMARC1; p=reject; t=y"`,
+		`_dmarc.strict.test. 60 IN TXT "v=DMARC1; p=reject; adkim=s; aspf=s"`,
+		`_dmarc.odd.test. 60 IN TXT "v=DMARC1; p=Reject; rf=iodef; pct=x; adkim=z"`,
+		`_dmarc.two.test. 60 IN TXT "v=DMARC1; p=reject"`, `_dmarc.two.test. 60 IN TXT "v=DMARC1; p=quarantine"`,
+		`_dmarc.github.io. 60 IN TXT "v=DMARC1; p=reject"`, `loop.test. 60 IN TXT "v=spf1 include:loop.test -all"`,
+		`void.test. 60 IN TXT "v=spf1 a:n1.test a:n2.test a:n3.test -all"`, `ring.test. 60 IN CNAME ring2.test.`, `ring2.test. 60 IN CNAME ring.test.`,
+	}
+	for _, d := range []string{"good.test", "evil.test", "list.test", "strict.test", "mail.strict.test", "b.github.io", "odd.test"} {
+		zone = append(zone, a.newKeys(d)...)
+	}
+	huge := make([]byte, 32<<10)
+	zone = append(zone, `huge._domainkey.evil.test. 60 IN TXT "v=DKIM1; p=`+base64.StdEncoding.EncodeToString(huge)+`"`)
+	var err error
+	if a.zone, err = testkit.NewDNS(zone...); err != nil {
+		t.Fatal(err)
+	}
+	a.zone.Fail("_dmarc.down.test.", "down.test.", "down._domainkey.good.test.")
+	testkit.Up(t, a.zone)
+	return a
+}
+
+// newKeys makes the keys r (RSA) and e (Ed25519), once for all domains.
+func (a *authors) newKeys(domain string) (records []string) {
+	for selector, kind := range map[string]dkim.KeyType{"r": dkim.RSA, "e": dkim.Ed25519} {
+		if a.keys[selector] == "" {
+			key, err := dkim.Generate(kind, 2048)
+			if err != nil {
+				a.Fatal(err)
+			}
+			pem, err := dkim.EncodeKey(key)
+			if err != nil {
+				a.Fatal(err)
+			}
+			a.keys[selector] = string(pem)
+			if ed, ok := key.(ed25519.PrivateKey); ok {
+				a.ed, a.keys[selector] = ed, base64.StdEncoding.EncodeToString(ed.Seed())
+			}
+			if a.keys[selector+".public"], err = (&dkim.Key{Private: key}).Record(); err != nil {
+				a.Fatal(err)
+			}
+		}
+		name := selector + "._domainkey." + domain
+		a.records[name] = a.keys[selector+".public"]
+		records = append(records, fmt.Sprintf("%s. 60 IN TXT %q", name, a.records[name]))
+	}
+	return records
+}
+
+// signed is a message with a signature by python3-dkim.
+func (a *authors) signed(domain, selector, text string) string {
+	a.Helper()
+	field, err := a.py.Sign(wire(text), domain, selector, a.keys[selector], map[string]string{"r": "rsa-sha256", "e": "ed25519-sha256"}[selector])
+	if err != nil {
+		a.Fatal(err)
+	}
+	return strings.ReplaceAll(field, "\r\n", "\n") + text
+}
+
+// crafted is a message with a signature that no program makes: with these tags,
+// by the Ed25519 key.
+func (a *authors) crafted(tags, text string) string {
+	a.Helper()
+	raw := wire(text)
+	m, err := mail.ReadMessage(bytes.NewReader(raw), int64(len(raw)))
+	if err != nil {
+		a.Fatal(err)
+	}
+	parsed, err := dkim.ParseTags(tags)
+	if err != nil {
+		a.Fatal(err)
+	}
+	body, err := dkim.BodyHash(m.Body(), dkim.Relaxed)
+	if err != nil {
+		a.Fatal(err)
+	}
+	field := "DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed; " + tags + "; bh=" + base64.StdEncoding.EncodeToString(body) + "; b="
+	sum := sha256.New()
+	for _, f := range dkim.Select(m.Header, parsed.List("h")) {
+		sum.Write(dkim.Relaxed.Field(f.Raw()))
+	}
+	sum.Write(bytes.TrimSuffix(dkim.Relaxed.Field([]byte(field+"\r\n")), []byte("\r\n")))
+	b, err := a.ed.Sign(nil, sum.Sum(nil), crypto.Hash(0))
+	if err != nil {
+		a.Fatal(err)
+	}
+	return field + base64.StdEncoding.EncodeToString(b) + "\n" + text
+}
+
+// sealed is a message that a domain has passed on, of which it says results.
+func (a *authors) sealed(domain, results, text string) string {
+	a.Helper()
+	text = "Authentication-Results: " + domain + "; " + results + "\n" + text
+	raw, err := a.py.Seal(wire(text), domain, "r", a.keys["r"], domain)
+	if err != nil {
+		a.Fatal(err)
+	}
+	return strings.ReplaceAll(string(raw), "\r\n", "\n")
+}
+
+func wire(text string) []byte { return []byte(strings.ReplaceAll(text, "\n", "\r\n")) }
+
+// authLetter is one message of somebody.
+type authLetter struct {
+	name string
+	helo string // client.test
+	from string // envelope
+	text string
+	want string // "250 spf=pass dkim=none dmarc=pass", "250 held", "550"
+}
+
+// letters are the rows of H3, D1 to D10, and what is well.
+func (a *authors) letters() []authLetter {
+	const head = "To: u@example.com\nDate: Fri, 20 Nov 2026 10:00:00 +0000\nMessage-ID: <1@good.test>\nMIME-Version: 1.0\nContent-Type: text/plain\n"
+	by := func(from string) string { return "From: " + from + "\nSubject: x\n" + head + "\nbody\n" }
+	good := by("Jane <a@good.test>")
+	ours := a.signed("good.test", "r", good)
+	craft := func(more string) string { return a.crafted("d=good.test; s=e; h=from:to:subject:date"+more, good) }
+	const none = "dkim=none "
+	rows := []authLetter{
+		{"SPF", "", "a@good.test", good, "250 spf=pass " + none + "dmarc=pass"},
+		{"signed with RSA by python3-dkim", "", "x@deny.test", ours, "250 spf=fail dkim=pass dmarc=pass"},
+		{"signed with Ed25519 by python3-dkim", "", "x@deny.test", a.signed("good.test", "e", good), "250 spf=fail dkim=pass dmarc=pass"},
+		{"signed twice", "", "x@deny.test", a.signed("good.test", "e", ours), "250 spf=fail dkim=pass dkim=pass dmarc=pass"},
+		{"forged", "", "x@deny.test", good, "550"},
+		{"changed on the way", "", "x@deny.test", ours + "more\n", "550"},
+		{"p=quarantine", "", "x@deny.test", by("a@held.test"), "250 held"},
+		{"p=none", "", "x@deny.test", by("a@watch.test"), "250 spf=fail " + none + "dmarc=fail"},
+		{"t=y", "", "x@deny.test", by("a@trial.test"), "250 spf=fail " + none + "dmarc=fail"},
+		{"no policy", "", "x@nothing.test", by("a@nothing.test"), "250 spf=none " + none + "dmarc=none"},
+
+		{"H3 two From fields", "", "x@evil.test", "From: b@evil.test\n" + ours, "550"},
+		{"H3 two From fields, the other way", "", "x@evil.test", a.signed("evil.test", "r", strings.Replace(good, "\n", "\nFrom: b@evil.test\n", 1)), "550"},
+		{"H3 two addresses", "", "x@evil.test", a.signed("evil.test", "r", by("b@evil.test, a@good.test")), "550"},
+		{"H3 group", "", "x@evil.test", a.signed("evil.test", "r", by("us: b@evil.test, a@good.test;")), "550"},
+		{"H3 route", "", "a@good.test", by("<@x.test:a@good.test>"), "550"},
+		{"H3 encoded address", "", "a@good.test", by("=?utf-8?b?YUBnb29kLnRlc3Q=?="), "550"},
+		{"H3 folded address", "", "a@good.test", by("\n a@good.test"), "550"},
+		{"H3 null", "", "a@good.test", by("<>"), "250 spf=pass " + none + "dmarc=permerror"},
+		{"H3 none", "", "a@good.test", "Subject: x\n" + head + "\nbody\n", "250 spf=pass " + none + "dmarc=permerror"},
+		{"H3 empty", "", "a@good.test", by(""), "250 spf=pass " + none + "dmarc=permerror"},
+		{"H3 blank before the name", "", "a@good.test", "Subject: x\n From: a@good.test\n" + head + "\nbody\n", "250 spf=pass " + none + "dmarc=permerror"},
+		{"H3 blank before the colon", "", "a@good.test", "From : a@good.test\nSubject: x\n" + head + "\nbody\n", "550"},
+		{"H3 shown as another", "", "x@evil.test", by("\"a@good.test\" <x@evil.test>"), "250 spf=pass " + none + "dmarc=none"},
+
+		{"D1 l=", "", "x@deny.test", craft("; l=3"), "550"},
+		{"D2 a second Subject", "", "x@deny.test", "Subject: Buy\n" + ours, "550"},
+		{"D2 expired", "", "x@deny.test", craft("; t=1500000000; x=1600000000"), "550"},
+		{"D2 made in the future", "", "x@deny.test", craft("; t=4000000000"), "550"},
+		{"as crafted, but well", "", "x@deny.test", craft(""), "250 spf=fail dkim=pass dmarc=pass"},
+		{"D3 names in h=", "", "x@deny.test", "DKIM-Signature: v=1; a=rsa-sha256; d=evil.test; s=r; h=from" + strings.Repeat(":\n x", 9000) + "; bh=AAAA; b=AAAA\n" + by("b@evil.test"), "250 spf=fail dkim=policy dmarc=none"},
+		{"D3 a huge key", "", "x@deny.test", "DKIM-Signature: v=1; a=rsa-sha256; d=evil.test; s=huge; h=from; bh=AAAA; b=AAAA\n" + by("b@evil.test"), "250 spf=fail dkim=permerror dmarc=none"},
+		{"D3 signatures", "", "x@deny.test", strings.Repeat("DKIM-Signature: v=1; a=rsa-sha256; d=evil.test; s=r; h=from; bh=AAAA; b=AAAA\n", 300) + by("b@evil.test"), "250 spf=fail" + strings.Repeat(" dkim=fail", 10) + " dkim=policy dmarc=none"},
+		{"D4 d= with a comment", "", "x@deny.test", "DKIM-Signature: v=1; a=rsa-sha256; d=good.test(.evil.test); s=r; h=from; bh=AAAA; b=AAAA\n" + good, "550"},
+		{"D4 d= with more results", "", "x@deny.test", "DKIM-Signature: v=1; a=rsa-sha256; d=\"x header.from=good.test\"; s=r; h=from; bh=AAAA; b=AAAA\n" + by("b@evil.test"), "250 spf=fail dkim=permerror dmarc=none"},
+		{"D5 HELO is good, the sender is not", "good.test", "x@evil.test", good, "550"},
+		{"D5 null sender, HELO is good", "good.test", "", good, "250 spf=pass " + none + "dmarc=pass"},
+		{"D6 include loop", "", "x@loop.test", by("a@nothing.test"), "250 spf=permerror " + none + "dmarc=none"},
+		{"D6 void look-ups", "", "x@void.test", by("a@nothing.test"), "250 spf=permerror " + none + "dmarc=none"},
+		{"D6 a mistake behind +all", "", "x@late.test", by("a@nothing.test"), "250 spf=permerror " + none + "dmarc=none"},
+		{"D8 SERVFAIL for SPF", "", "x@down.test", by("a@nothing.test"), "250 spf=temperror " + none + "dmarc=none"},
+		{"D8 SERVFAIL for the policy", "", "x@deny.test", by("a@down.test"), "451"},
+		{"D8 SERVFAIL for a key", "", "x@deny.test", a.crafted("d=good.test; s=down; h=from", good), "451"},
+		{"D8 CNAMEs in a ring", "", "x@ring.test", by("a@ring.test"), "250 spf=none " + none + "dmarc=none"},
+		{"D9 sp=", "", "x@deny.test", by("a@www.good.test"), "250 held"},
+		{"D9 np=", "", "x@deny.test", by("a@nowhere.good.test"), "550"},
+		{"D9 signed above", "", "x@deny.test", a.signed("good.test", "r", by("a@www.good.test")), "250 spf=fail dkim=pass dmarc=pass"},
+		{"D9 strict: signed below", "", "x@deny.test", a.signed("mail.strict.test", "r", by("a@strict.test")), "550"},
+		{"D9 two records", "", "x@deny.test", by("a@two.test"), "250 spf=fail " + none + "dmarc=none"},
+		{"D9 bad optional tags", "", "x@deny.test", by("a@odd.test"), "550"},
+		{"D9 private suffix", "", "x@deny.test", a.signed("b.github.io", "r", by("a@a.github.io")), "550"},
+		{"D10 a chain, whose sealer is not trusted", "", "x@deny.test", a.sealed("evil.test", "dmarc=pass header.from=good.test", good), "550"},
+		{"D10 a chain of a trusted sealer", "", "x@deny.test", a.sealed("list.test", "dmarc=pass header.from=good.test", good), "250 spf=fail " + none + "arc=pass dmarc=fail"},
+		{"D10 the chain broken", "", "x@deny.test", a.sealed("list.test", "dmarc=pass header.from=good.test", good) + "more\n", "550"},
+		{"D10 no seal", "", "x@deny.test", strings.Replace(a.sealed("list.test", "dmarc=pass header.from=good.test", good), "ARC-Seal:", "X-Seal:", 1), "550"},
+		{"D10 i=51", "", "x@deny.test", strings.ReplaceAll(a.sealed("list.test", "dmarc=pass header.from=nothing.test", by("a@nothing.test")), "i=1", "i=51"), "250 spf=fail " + none + "arc=fail dmarc=none"},
+		{"D10 cv=pass on the first", "", "x@deny.test", strings.Replace(a.sealed("list.test", "dmarc=pass header.from=nothing.test", by("a@nothing.test")), "cv=none", "cv=pass", 1), "250 spf=fail " + none + "arc=fail dmarc=none"},
+	}
+	rows = append(rows, a.forgeries(good)...)
+	return rows
+}
+
+// forgeries are results in our name (H2): none of them may arrive.
+func (a *authors) forgeries(good string) (rows []authLetter) {
+	for i, field := range []string{
+		"Authentication-Results: mx1.example.com; dmarc=pass FORGED", "AUTHENTICATION-RESULTS: MX1.EXAMPLE.COM; dmarc=pass FORGED",
+		"Authentication-Results : mx1.example.com; dmarc=pass FORGED", "Authentication-Results:\n mx1.example.com; dmarc=pass FORGED",
+		"Authentication-Results: \"mx1.example.com\"; dmarc=pass FORGED", "Authentication-Results: (a) mx1.example.com (b) 1 (c); dmarc=pass FORGED",
+		"Authentication-Results: mx1.example.com 1; dmarc=pass FORGED", "Authentication-Results: example.com; dmarc=pass FORGED",
+		"Authentication-Results: x.mx1.example.com; dmarc=pass FORGED", "Received-SPF: pass (mx1.example.com: FORGED) receiver=mx1.example.com",
+		"X-Gatepost-Forged: FORGED", "X-Spam-Status: No, FORGED",
+	} {
+		rows = append(rows, authLetter{fmt.Sprintf("H2 forged %d", i), "", "a@good.test", field + "\n" + good, "250 spf=pass dkim=none dmarc=pass"})
+	}
+	// What was signed still holds, though the field is taken out.
+	rows = append(rows, authLetter{"H2 forged and signed", "", "x@deny.test",
+		a.crafted("d=good.test; s=e; h=from:x-spam-status:authentication-results", "X-Spam-Status: FORGED\nAuthentication-Results: mx1.example.com; dmarc=pass FORGED\n"+good), "250 spf=fail dkim=pass dmarc=pass"})
+	return rows
+}
+
+// deliver speaks to an entry as a client does, and returns the last reply.
+func (l authLetter) deliver(t *testing.T, addr string, i int) testkit.Reply {
+	t.Helper()
+	c, err := testkit.Dial(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if r, err := c.Read(); err != nil || r.Code != 220 {
+		t.Fatalf("greeting: %v, %v", r, err)
+	}
+	helo := l.helo
+	if helo == "" {
+		helo = "client.test"
+	}
+	var last testkit.Reply
+	for _, line := range []string{"EHLO " + helo, "MAIL FROM:<" + l.from + ">", "RCPT TO:<u@example.com>", "DATA"} {
+		if last, err = c.Cmd(line); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		if last.Code >= 400 {
+			return last
+		}
+	}
+	// At the end, where it changes no rule about the beginning.
+	head, body, _ := strings.Cut(l.text, "\n\n")
+	text := fmt.Sprintf("%s\nX-Case: %d\n\n%s", head, i, body)
+	if last, err = c.Cmd(string(testkit.Stuff(wire(text))) + "."); err != nil {
+		t.Fatalf("%s: %v", l.name, err)
+	}
+	return last
+}
+
+// results is what Authentication-Results in our name say, without properties.
+func results(data []byte) (words []string, fields int) {
+	head, _, _ := strings.Cut(string(data), "\r\n\r\n")
+	for line := range strings.SplitSeq(strings.NewReplacer("\r\n ", " ", "\r\n\t", " ").Replace(head), "\r\n") {
+		value, ok := strings.CutPrefix(line, "Authentication-Results: mx1.example.com;")
+		if !ok {
+			continue
+		}
+		fields++
+		for part := range strings.SplitSeq(value, ";") {
+			if word, _, _ := strings.Cut(strings.TrimSpace(part), " "); !strings.HasPrefix(word, "iprev=") {
+				words = append(words, word)
+			}
+		}
+	}
+	return words, fields
+}
+
+func asJSON(v any) string {
+	b, _ := json.Marshal(v)
+	return string(b)
+}
+
+const authWait = 60 * time.Second
