@@ -106,15 +106,19 @@ func attemptWords(e history.Event) string {
 	if e.Rcpt != "" {
 		to = " for " + e.Rcpt
 	}
-	said := ""
-	if e.Text != "" {
-		said = fmt.Sprintf(", which said: %s", e.Text)
+	where, said := "", e.Text
+	if e.Remote != "" {
+		where = " at " + e.Remote
+		said = "it said " + said
+	}
+	if e.Text == "" {
+		said = "there was no answer"
 	}
 	switch e.Status {
 	case mail.Delivered.String():
-		return "Handed" + to + " to " + e.Remote + said
+		return fmt.Sprintf("Delivered%s%s: %s", to, where, said)
 	case mail.Failed.String():
-		return "Given up" + to + " at " + e.Remote + said
+		return fmt.Sprintf("Given up%s%s: %s", to, where, said)
 	}
-	return "Tried" + to + " at " + e.Remote + said
+	return fmt.Sprintf("Tried%s%s, and will be again: %s", to, where, said)
 }
