@@ -3,6 +3,7 @@ package archive
 import (
 	"errors"
 	"fmt"
+	"runtime"
 )
 
 // Limits of what may be opened for one message.
@@ -54,6 +55,8 @@ type Budget struct {
 	bytes  int64
 	held   int64
 	worked int64 // memory that decoders were given
+	litter int64 // of it, what nobody collected yet
+	free   map[int64][]byte
 	// spent is the first limit of the whole message that was reached: then
 	// nothing more is opened.
 	spent error
@@ -64,6 +67,9 @@ func NewBudget(l Limits) *Budget { return &Budget{limits: l} }
 
 // Used says how many files were counted, and how many bytes were decoded.
 func (b *Budget) Used() (files int, bytes int64) { return b.files, b.bytes }
+
+// litterUpTo is how much decoders may leave behind before it is collected.
+const litterUpTo = 48 << 20
 
 var errMemory = errors.New("needs more memory than is allowed")
 
@@ -109,10 +115,42 @@ func (b *Budget) dictionary(n int64) error {
 // work counts n bytes of memory that a decoder clears.
 func (b *Budget) work(n int64) error {
 	b.worked += n
-	if b.spent == nil && b.worked/64 > b.limits.Bytes {
+	if b.litter += n; b.litter > litterUpTo {
+		// Dictionaries come faster than the collector runs: without this they
+		// are a gigabyte before it is done. Ordinary mail doesn't get here.
+		b.litter = 0
+		runtime.GC()
+	}
+	if b.spent == nil && b.worked/32 > b.limits.Bytes {
 		b.spent = errors.New("too many decoders with large dictionaries")
 	}
 	return b.spent
 }
 
 func (b *Budget) release(n int64) { b.held -= n }
+
+// buffer gives an empty buffer of a size that is a power of two, one that was
+// used before where there is one.
+func (b *Budget) buffer(size int64) ([]byte, error) {
+	if err := b.hold(size); err != nil {
+		return nil, err
+	}
+	if old := b.free[size]; old != nil {
+		delete(b.free, size)
+		return old[:0], nil
+	}
+	return make([]byte, 0, size), nil
+}
+
+// recycle gives a buffer back. One of each size is kept.
+func (b *Budget) recycle(buf []byte) {
+	size := int64(cap(buf))
+	if size == 0 {
+		return
+	}
+	b.release(size)
+	if b.free == nil {
+		b.free = map[int64][]byte{}
+	}
+	b.free[size] = buf
+}

@@ -107,12 +107,14 @@ func byMagic(t *Type, head []byte) bool {
 // doubtful: a short mark that ordinary text may begin with needs more.
 func doubtful(sig string, head []byte) bool {
 	switch sig {
-	case "FWS", "CWS", "ZWS":
-		return len(head) < 8 || head[3] == 0 || head[3] > 60
+	case "FWS", "CWS", "ZWS": // a version, and a length
+		return len(head) < 8 || head[3] == 0 || head[3] > 60 || head[7] >= ' '
 	case "\x60\xea":
 		return len(head) < 12 || le16(head[2:]) > 2600 || head[10] > 2 && head[6] > 50
-	case "ZOO ", "EGGA", "RE~^", "KDMV", "ISc(", "hsqs", "xar!", "070701", "070702", "070707":
-		return !bytes.ContainsFunc(head[:min(len(head), 256)], func(r rune) bool { return r == 0 }) && !strings.HasPrefix(sig, "0707")
+	case "070701", "070702", "070707": // more digits
+		return len(head) < 64 || strings.Trim(string(head[:64]), "0123456789abcdefABCDEF") != ""
+	case "ZOO ", "EGGA", "RE~^", "KDMV", "ISc(", "hsqs", "xar!":
+		return bytes.IndexByte(head[:min(len(head), 256)], 0) < 0
 	}
 	return false
 }

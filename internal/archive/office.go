@@ -235,7 +235,11 @@ func fieldCodes(xml []byte) string {
 		}
 		rest = rest[i+5:]
 		// <w:instrText>…</w:instrText>, or <w:fldSimple w:instr="…">
-		from := bytes.IndexAny(rest[:min(len(rest), 128)], `>"`)
+		begin := `"`
+		if bytes.HasPrefix(rest, []byte("Text")) {
+			begin = ">"
+		}
+		from := bytes.IndexAny(rest[:min(len(rest), 128)], begin)
 		if from < 0 {
 			continue
 		}

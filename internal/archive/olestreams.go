@@ -7,6 +7,12 @@ import (
 	"strings"
 )
 
+// The names that a saved Outlook message has, MS-OXMSG 2.2.
+const (
+	outlookAttachment = "__attach_version1.0_"
+	outlookData       = "__substg1.0_37010102"
+)
+
 const maxWorkbook = 4 << 20 // of a workbook, whose sheets are named at the beginning
 
 // ole looks at every stream of a compound file.
@@ -59,6 +65,11 @@ func (o *office) stream(f *oleFile, e oleEntry) error {
 		return o.native(f, e)
 	case "Package", "CONTENTS":
 		return o.take(f, e, path.Join("embedded", e.name))
+	case outlookData:
+		if e.parent >= 0 && strings.HasPrefix(f.entries[e.parent].name, outlookAttachment) {
+			return nil // attachments looks at it
+		}
+		return o.take(f, e, e.name)
 	default:
 		// A program in a stream of any name. The beginning tells.
 		if t := Detect(f.content(e, 512)); t.Program == "pe" || t.Program == "dos" || t.Program == "elf" {
@@ -207,7 +218,7 @@ func (o *office) attachments(f *oleFile) {
 	found := map[int]*attachment{}
 	var order []int
 	for i, e := range f.entries {
-		if e.parent < 0 || !strings.HasPrefix(f.entries[e.parent].name, "__attach_version1.0_") {
+		if e.parent < 0 || !strings.HasPrefix(f.entries[e.parent].name, outlookAttachment) {
 			continue
 		}
 		a := found[e.parent]
@@ -218,7 +229,7 @@ func (o *office) attachments(f *oleFile) {
 		}
 		tag := strings.ToUpper(strings.TrimPrefix(e.name, "__substg1.0_"))
 		switch {
-		case tag == "37010102":
+		case e.name == outlookData:
 			a.data = &f.entries[i]
 		case strings.HasPrefix(tag, "3707"), strings.HasPrefix(tag, "3704"), strings.HasPrefix(tag, "3001"):
 			p := mapiProp{kind: mapiUnicode, value: f.content(e, 2*maxName)}

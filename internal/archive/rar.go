@@ -10,7 +10,7 @@ import (
 // streamRar reads rar 1.5 to 5.
 func streamRar(x *box, r io.Reader) error {
 	most := (x.budget.limits.Memory - x.budget.held) / 2
-	if err := x.budget.dictionary(most); err != nil {
+	if err := x.budget.hold(most); err != nil {
 		return err
 	}
 	defer x.budget.release(most)

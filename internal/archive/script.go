@@ -30,6 +30,9 @@ func byText(t *Type, head []byte) {
 		{"web\r\n1\r\n", "iqy", "application/x-iqy"},
 		{"id;p", "sylk", "application/x-sylk"},
 	} {
+		if s.program == "sylk" && !strings.Contains(lower, "\nc;") {
+			continue // a table of ids and prices
+		}
 		if strings.HasPrefix(lower, s.begin) {
 			t.Program, t.Media = s.program, s.media
 			return

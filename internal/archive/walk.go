@@ -143,7 +143,7 @@ func (x *box) file(e Entry, content io.Reader) error {
 	}
 	in := &counted{x: x, r: content}
 	data, whole, err := hold(x.budget, in, e.Size)
-	defer x.budget.release(int64(cap(data)))
+	defer x.budget.recycle(data)
 	if err != nil {
 		return x.broken(e, data, err)
 	}
@@ -236,29 +236,26 @@ func (x *box) show(e Entry, r io.Reader) error {
 	return nil
 }
 
+// firstBuffer is enough for most files.
+const firstBuffer = 4 << 10
+
 // hold reads r into memory as far as that is allowed: half of what is left, so
-// that an archive in an archive finds some.
+// that an archive in an archive finds some. Sizes are powers of two, for the
+// buffers are used again.
 func hold(b *Budget, r io.Reader, hint int64) (data []byte, whole bool, err error) {
 	limit := (b.limits.Memory - b.held) / 2
-	size := int64(4 << 10)
-	if hint > 0 {
-		// One more byte than there is shows the end without another round.
-		size = min(hint+1, 64<<10)
+	size := int64(firstBuffer)
+	for size <= hint && size < 64<<10 {
+		size *= 2
 	}
-	for {
-		if size > limit {
-			size = limit
+	for ; size <= limit; size *= 2 {
+		grown, err := b.buffer(size)
+		if err != nil {
+			return data, false, err
 		}
-		if int64(cap(data)) >= size {
-			return data, false, nil
-		}
-		grown := make([]byte, len(data), size)
-		copy(grown, data)
-		b.release(int64(cap(data)))
+		grown = append(grown, data...)
+		b.recycle(data)
 		data = grown
-		if err := b.hold(int64(cap(data))); err != nil {
-			return nil, false, err
-		}
 		n, err := io.ReadFull(r, data[len(data):cap(data)])
 		data = data[:len(data)+n]
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && !isTorn(r) {
@@ -267,8 +264,8 @@ func hold(b *Budget, r io.Reader, hint int64) (data []byte, whole bool, err erro
 		if err != nil {
 			return data, false, err
 		}
-		size = int64(cap(data)) * 2
 	}
+	return data, false, nil
 }
 
 // isTorn tells a decoder's unexpected end from the one that io.ReadFull makes.

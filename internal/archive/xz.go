@@ -13,7 +13,7 @@ import (
 // 4 GB and the library's reader gives it. Check sums are not compared: what xz
 // would refuse to write is looked at all the same.
 func streamXZ(x *box, r io.Reader) error {
-	z := &xzReader{x: x, in: &byteCounter{Reader: bufio.NewReader(r)}}
+	z := &xzReader{x: x, in: &byteCounter{Reader: bufio.NewReaderSize(r, xzAhead)}}
 	defer z.free()
 	if err := z.streamHeader(); err != nil {
 		return err
@@ -119,20 +119,54 @@ func (z *xzReader) openBlock(size byte) error {
 	if _, err := io.ReadFull(z.in, h); err != nil {
 		return noEOF(err)
 	}
+	z.start = z.in.n
 	dict, err := blockDictionary(h)
 	if err != nil {
 		return err
 	}
-	// The whole content may be shorter than its dictionary, so less may do.
-	take := max(min(dict, (z.x.budget.limits.Memory-z.x.budget.held)/2), lzma.MinDictCap)
+	// The whole content is often shorter than its dictionary, so less does.
+	take := max(min(dict, z.blockSize(), (z.x.budget.limits.Memory-z.x.budget.held)/2), lzma.MinDictCap)
 	z.clip = take < dict
 	if err := z.x.budget.dictionary(take); err != nil {
 		return err
 	}
 	z.held = take
-	z.start = z.in.n
 	z.block, err = lzma.Reader2Config{DictCap: int(take)}.NewReader2(z.in)
 	return err
+}
+
+// xzAhead is how far it looks to find the end of a small block.
+const xzAhead = 32 << 10
+
+// blockSize adds up what the chunks of a block decode to, when its end is near;
+// otherwise it gives the largest dictionary there is.
+func (z *xzReader) blockSize() int64 {
+	b, _ := z.in.Peek(xzAhead)
+	var total int64
+	for len(b) > 0 {
+		length := 3
+		switch control := b[0]; {
+		case control == 0:
+			return total
+		case len(b) < 5:
+			return 1 << 32
+		case control < 0x80: // as it is
+			n := int(b[1])<<8 | int(b[2])
+			total += int64(n) + 1
+			length += n + 1
+		default:
+			total += (int64(control&0x1f)<<16 | int64(b[1])<<8 | int64(b[2])) + 1
+			length += 2 + (int(b[3])<<8 | int(b[4])) + 1
+			if control >= 0xc0 {
+				length++ // properties
+			}
+		}
+		if length > len(b) {
+			return 1 << 32
+		}
+		b = b[length:]
+	}
+	return 1 << 32
 }
 
 // blockDictionary finds the size of the dictionary in a block header.

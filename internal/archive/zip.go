@@ -123,7 +123,7 @@ func (z *zipWalk) directory(d zipDirectory) (int64, error) {
 
 // headers reads the headers of a directory to its last one.
 func (z *zipWalk) headers(at int64, d zipDirectory, base int64) (int, error) {
-	in := bufio.NewReaderSize(io.NewSectionReader(z.r, at, z.size-at), int(min(z.size-at, 1<<18)))
+	in := bufio.NewReaderSize(io.NewSectionReader(z.r, at, z.size-at), int(max(64, min(z.size-at, 1<<18))))
 	for n := 0; ; n++ {
 		b, err := in.Peek(46)
 		if len(b) < 46 || string(b[:4]) != zipCentral {

@@ -151,8 +151,9 @@ func readLocal(r io.ReaderAt, at int64) (*zipFile, error) {
 	}
 	f.other = f.method
 	n, extra := int(le16(b[26:])), int(le16(b[28:]))
-	more := make([]byte, n+extra)
-	if _, err := r.ReadAt(more, at+30); err != nil && len(more) > 0 {
+	// Headers may overlap, each with 64 KB of its own: what is known is at the front.
+	more := make([]byte, n+min(extra, 4<<10))
+	if got, err := r.ReadAt(more, at+30); got < len(more) {
 		return nil, noEOF(err)
 	}
 	f.setName(more[:n])
