@@ -6,7 +6,6 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -174,7 +173,7 @@ func (a *authors) letters() []authLetter {
 		{"H3 none", "", "a@good.test", "Subject: x\n" + head + "\nbody\n", "250 spf=pass " + none + "dmarc=permerror"},
 		{"H3 empty", "", "a@good.test", by(""), "250 spf=pass " + none + "dmarc=permerror"},
 		{"H3 blank before the name", "", "a@good.test", "Subject: x\n From: a@good.test\n" + head + "\nbody\n", "250 spf=pass " + none + "dmarc=permerror"},
-		{"H3 blank before the colon", "", "a@good.test", "From : a@good.test\nSubject: x\n" + head + "\nbody\n", "550"},
+		{"H3 blank before the colon", "", "a@good.test", "Subject: x\nFrom : a@good.test\n" + head + "\nbody\n", "550"},
 		{"H3 shown as another", "", "x@evil.test", by("\"a@good.test\" <x@evil.test>"), "250 spf=pass " + none + "dmarc=none"},
 
 		{"D1 l=", "", "x@deny.test", craft("; l=3"), "550"},
@@ -281,11 +280,6 @@ func results(data []byte) (words []string, fields int) {
 		}
 	}
 	return words, fields
-}
-
-func asJSON(v any) string {
-	b, _ := json.Marshal(v)
-	return string(b)
 }
 
 const authWait = 60 * time.Second

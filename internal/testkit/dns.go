@@ -71,7 +71,11 @@ func (d *DNS) Start() error {
 		return errors.Join(fmt.Errorf("testkit: dns: %w", err), packets.Close())
 	}
 	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
-		_ = w.WriteMsg(d.answer(q)) // who asked has gone
+		a := d.answer(q)
+		if w.RemoteAddr().Network() == "udp" {
+			a.Truncate(dns.MinMsgSize)
+		}
+		_ = w.WriteMsg(a) // who asked has gone
 	})
 	d.servers = []*dns.Server{{PacketConn: packets, Handler: handler}, {Listener: streams, Handler: handler}}
 	for _, s := range d.servers {
