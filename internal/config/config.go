@@ -67,7 +67,6 @@ type Config struct {
 	Forward      forward.Config
 	Filtering    filters.Config
 	MIME         mime.Config
-	MIME         mime.Config
 	Filters      []Filter // in the order of the file
 	Rules        rules.Config
 	Queue        queue.Config
@@ -148,7 +147,6 @@ type main struct {
 	Filter   any `toml:"filter"`
 	Journal  any `toml:"journal"`
 	Policy   any `toml:"policy"`
-	MIME     any `toml:"mime"`
 	MIME     any `toml:"mime"`
 	Subject  any `toml:"subject"`
 	Text     any `toml:"text"`
@@ -261,7 +259,6 @@ func (c *Config) read(top table, listening bool) {
 	top.table("log").attach(split(c.Log.Validate()), &c.Log)
 	c.checkQueue(top.table("queue"))
 	top.table("filtering").attach(split(c.Filtering.Validate()), &c.Filtering, "filters: ")
-	c.readMIME(top)
 	c.readMIME(top)
 	c.checkAddresses(top)
 	c.checkTenants()
