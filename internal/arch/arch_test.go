@@ -59,7 +59,7 @@ var mayImport = map[string][]string{
 	"internal/dns":         {"internal/mail"},
 	"internal/dns/dnstest": {"internal/dns"},
 	"internal/console":     {"internal/mail", "internal/unixsocket", "internal/state", "proxy/spool", "internal/history"},
-	"internal/console/web": {"internal/console", "internal/users", "internal/mail", "internal/history", "proxy/spool"},
+	"internal/console/web": {"internal/console", "internal/users", "internal/mail", "internal/mime", "internal/history", "proxy/spool"},
 	"internal/config":      {"internal/mail", "internal/tomltext", "internal/state", "proxy", "proxy/spool", "proxy/queue", "proxy/journal", "proxy/forward", "filters", "filters/clamav", "filters/spamassassin", "filters/child", "filters/dnsbl", "filters/greylist", "filters/rates", "filters/client", "filters/blocklist", "filters/auth", "filters/attachments", "filters/icap", "rules", "rules/policy", "internal/sign", "internal/alter", "internal/mime", "internal/history", "rules/checkrules", "rules/rewrite", "rules/access", "internal/users", "internal/console", "internal/maillog", "internal/dns", "internal/drac", "internal/recipients", "milter"},
 	"internal/testkit":     nil,
 	"internal/arch":        nil,

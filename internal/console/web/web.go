@@ -53,6 +53,8 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.mux.HandleFunc("POST /logout", s.loggedIn(s.logout))
 	s.mux.HandleFunc("/api/v1/", s.loggedIn(s.passOn))
 	s.mux.HandleFunc("GET /reports.csv", s.loggedIn(s.reportCSV))
+	s.mux.HandleFunc("GET /content/{id}/html", s.loggedIn(s.contentHTML))
+	s.mux.HandleFunc("GET /content/{id}/raw", s.loggedIn(s.contentRaw))
 	for _, p := range s.pages {
 		s.mux.HandleFunc("GET "+p.path, s.loggedIn(s.show(p)))
 		for name, do := range p.posts {
