@@ -14,8 +14,8 @@ type field struct {
 
 // header is one reading of a header.
 type header struct {
-	fields []field
-	at     int64 // where the content begins
+	fields []field // those that say how the content is built
+	at     int64   // where the content begins
 }
 
 func (h header) all(name string) []field {
@@ -29,19 +29,12 @@ func (h header) all(name string) []field {
 }
 
 // isMIME reports whether a field says how the content is built.
-func (h header) isMIME() bool {
-	for _, f := range h.fields {
-		if strings.HasPrefix(f.name, "content-") || f.name == "mime-version" {
-			return true
-		}
-	}
-	return false
-}
+func (h header) isMIME() bool { return len(h.fields) > 0 }
 
 const (
 	firstHeader = 4 << 10
 	maxHeader   = 264 << 10 // that of the message may have 256 KB
-	maxFields   = 1100
+	maxFields   = 200
 )
 
 // headers returns the readings of the header at the beginning of s, that of most
@@ -89,10 +82,10 @@ func (w *walker) otherHeaders(b []byte, first parsed) []parsed {
 	readings := []parsed{first}
 	add := func(reason string, r rules) {
 		p := parseHeader(b, r)
-		if p.end == first.end && len(p.fields) == len(first.fields) {
+		if p.end == first.end && p.count == first.count {
 			return
 		}
-		if !first.isMIME() && !p.isMIME() && len(first.fields) > 0 && len(p.fields) > 0 {
+		if !first.isMIME() && !p.isMIME() && first.count > 0 && p.count > 0 {
 			return // the content is text in both, and all of it is in one of them
 		}
 		w.ambiguous(reason)
@@ -105,7 +98,7 @@ func (w *walker) otherHeaders(b []byte, first parsed) []parsed {
 	if first.junk {
 		ends := parseHeader(b, rules{junkEnds: true})
 		switch {
-		case len(ends.fields) == 0 && !first.isMIME(): // no header at all
+		case ends.count == 0 && !first.isMIME(): // no header at all
 			return []parsed{ends}
 		default:
 			add(HeaderSyntax, rules{junkEnds: true})
@@ -128,9 +121,11 @@ type rules struct {
 type parsed struct {
 	header
 	end   int
-	blank bool // there is a line of blanks, CR or NUL
-	junk  bool // there is a line that is no field
-	lf    bool // most lines end in LF alone
+	count int    // of all fields
+	of    *field // to which a folded line belongs; nil: to one that is not kept
+	blank bool   // there is a line of blanks, CR or NUL
+	junk  bool   // there is a line that is no field
+	lf    bool   // most lines end in LF alone
 	eols  int
 }
 
@@ -184,15 +179,12 @@ func (p *parsed) blankLine(line []byte, r rules) bool {
 
 // add takes a line into the header. Not ok: it is no field.
 func (p *parsed) add(line []byte) bool {
-	if line[0] == ' ' || line[0] == '\t' {
-		if n := len(p.fields); n > 0 {
-			f := &p.fields[n-1]
-			if len(f.raw) < maxHeader {
-				f.raw += "\n" + string(line)
-				f.value += string(line)
-			}
-			return true
+	if (line[0] == ' ' || line[0] == '\t') && p.count > 0 {
+		if p.of != nil && len(p.of.raw) < maxHeader {
+			p.of.raw += "\n" + string(line)
+			p.of.value += string(line)
 		}
+		return true
 	}
 	name, value, ok := bytes.Cut(line, []byte(":"))
 	name = bytes.Map(func(r rune) rune {
@@ -204,10 +196,21 @@ func (p *parsed) add(line []byte) bool {
 	if !ok || len(name) == 0 || len(name) > 200 || bytes.ContainsAny(name, " \t()<>@,;\"/[]?=") {
 		return false
 	}
-	if len(p.fields) < maxFields {
-		p.fields = append(p.fields, field{name: strings.ToLower(string(name)), value: string(value), raw: string(value)})
+	p.count++
+	p.of = nil
+	if !isStructural(name) || len(p.fields) == maxFields {
+		return true
 	}
+	v := string(value)
+	p.fields = append(p.fields, field{name: strings.ToLower(string(name)), value: v, raw: v})
+	p.of = &p.fields[len(p.fields)-1]
 	return true
+}
+
+// isStructural reports whether a field says how the content is built; others
+// are not kept.
+func isStructural(name []byte) bool {
+	return len(name) >= 8 && bytes.EqualFold(name[:8], []byte("content-")) || bytes.EqualFold(name, []byte("mime-version"))
 }
 
 // hasBareCR reports whether a CR stands where no line ends.

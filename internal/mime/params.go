@@ -209,11 +209,14 @@ func isTokenByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.'
 }
 
+// maxComment keeps many that don't end from being read to the end again and again.
+const maxComment = 512
+
 // skipComment returns the index behind the comment that begins at s[i]; of one
 // without end the index behind its first byte.
 func skipComment(s string, i int) int {
 	depth := 0
-	for j := i; j < len(s); j++ {
+	for j := i; j < min(len(s), i+maxComment); j++ {
 		switch s[j] {
 		case '\\':
 			j++

@@ -13,43 +13,43 @@ import (
 const (
 	maxURLs = 500
 	maxURL  = 2000
+
+	maxTries = 20 * maxURLs // with the same ones again
 )
 
 // findURLs finds what begins like a URL in text.
 func (w *walker) findURLs(text []byte) {
 	lower := []byte(asciiLower(string(text)))
-	for at := 0; at < len(text) && len(w.inside.URLs) < maxURLs; {
-		i, length := nextURL(lower[at:])
-		if i < 0 {
+	next := map[string]int{"://": -1, "www.": -1} // where the next one stands
+	for at, n := 0, 0; at < len(text) && n < maxTries && len(w.inside.URLs) < maxURLs; n++ {
+		begin, end := len(text), 0
+		for scheme, i := range next {
+			if i < at {
+				if i = bytes.Index(lower[at:], []byte(scheme)); i < 0 {
+					i = len(text)
+				} else {
+					i += at
+				}
+				next[scheme] = i
+			}
+			if i < begin {
+				begin, end = i, i+len(scheme)
+			}
+		}
+		if end == 0 {
 			return
 		}
-		begin := at + i
-		end := begin + length
-		for end < len(text) && !bytes.ContainsRune([]byte(" \t\r\n<>\"'`{}|^\\"), rune(text[end])) {
+		if text[begin] == ':' { // the scheme stands in front
+			for n := 0; begin > at && n < 20 && lower[begin-1] >= 'a' && lower[begin-1] <= 'z'; n++ {
+				begin--
+			}
+		}
+		for end < len(text) && strings.IndexByte(" \t\r\n<>\"'`{}|^\\", text[end]) < 0 {
 			end++
 		}
 		w.addURL(strings.TrimRight(string(text[begin:min(end, begin+maxURL)]), ".,;:!?)]"))
 		at = end
 	}
-}
-
-// nextURL finds the next beginning, and its length.
-func nextURL(lower []byte) (at, length int) {
-	at = -1
-	for _, scheme := range []string{"://", "www."} {
-		i := bytes.Index(lower, []byte(scheme))
-		if i < 0 || at >= 0 && i >= at {
-			continue
-		}
-		begin := i
-		if scheme == "://" {
-			for begin > 0 && lower[begin-1] >= 'a' && lower[begin-1] <= 'z' {
-				begin--
-			}
-		}
-		at, length = begin, i-begin+len(scheme)
-	}
-	return at, length
 }
 
 // addURL takes a link, once.
@@ -63,11 +63,14 @@ func (w *walker) addURL(raw string) {
 	if len(raw) > maxURL {
 		raw = strings.ToValidUTF8(raw[:maxURL], "")
 	}
-	host := hostOf(raw)
-	if host == "" || len(w.inside.URLs) >= maxURLs || w.hosts[raw] {
+	if raw == "" || len(w.inside.URLs) >= maxURLs || w.urls[raw] || len(w.urls) > maxTries {
 		return
 	}
-	w.hosts[raw] = true
+	w.urls[raw] = true
+	host := hostOf(raw)
+	if host == "" {
+		return
+	}
 	w.inside.URLs = append(w.inside.URLs, mail.URL{Host: host, Text: raw})
 }
 

@@ -18,9 +18,16 @@ type view struct {
 	sum  string
 	odd  decoder // the decoder when it is not sure
 
-	steps []step
-	block []byte // what was decoded last
-	at    int    // its step; -1: none
+	steps  []step
+	blocks [4]block // that were decoded last
+	turn   int
+}
+
+// block is decoded content.
+type block struct {
+	known bool
+	step  int
+	bytes []byte
 }
 
 // step is a decoder in front of a block of encoded bytes.
@@ -31,7 +38,7 @@ type step struct {
 
 // open reads content to its end. Not ok: a budget is used up.
 func (w *walker) open(enc span, d decoder) (*view, bool) {
-	v := &view{w: w, enc: enc, d: d, at: -1}
+	v := &view{w: w, enc: enc, d: d}
 	sum := sha256.New()
 	buf := make([]byte, min(blockSize, enc.size()))
 	var out []byte
@@ -83,33 +90,39 @@ func (v *view) ReadAt(p []byte, off int64) (int, error) {
 			return n, io.EOF
 		}
 		i := sort.Search(len(v.steps), func(i int) bool { return v.steps[i].out > off }) - 1
-		if err := v.load(i); err != nil {
+		b, err := v.load(i)
+		if err != nil {
 			return n, err
 		}
-		m := copy(p[n:], v.block[off-v.steps[i].out:])
+		m := copy(p[n:], b[off-v.steps[i].out:])
 		n, off = n+m, off+int64(m)
 	}
 	return n, nil
 }
 
-// load decodes the block of a step.
-func (v *view) load(i int) error {
-	if v.at == i {
-		return nil
+// load decodes the block of a step. Some are kept: who reads an archive goes to
+// and fro.
+func (v *view) load(i int) ([]byte, error) {
+	for _, b := range v.blocks {
+		if b.known && b.step == i {
+			return b.bytes, nil
+		}
 	}
-	v.at = -1
+	v.turn = (v.turn + 1) % len(v.blocks)
+	b := &v.blocks[v.turn]
+	b.known = false
 	at := v.enc.from + int64(i)*blockSize
-	b, ok := v.w.read(v.enc.src, make([]byte, min(blockSize, v.enc.to-at)), at, v.enc.to)
+	raw, ok := v.w.read(v.enc.src, make([]byte, min(blockSize, v.enc.to-at)), at, v.enc.to)
 	if !ok {
-		return errBudget
+		return nil, errBudget
 	}
 	d := v.steps[i].d.clone()
-	v.block = d.decode(v.block[:0], b)
+	b.bytes = d.decode(b.bytes[:0], raw)
 	if i == len(v.steps)-1 {
-		v.block = d.end(v.block)
+		b.bytes = d.end(b.bytes)
 	}
-	v.at = i
-	return nil
+	b.known, b.step = true, i
+	return b.bytes, nil
 }
 
 // sourceOf makes content a source of its own, in which parts may stand. What is

@@ -33,7 +33,7 @@ type walker struct {
 	declared map[string]bool // boundaries
 	used     map[int64]bool  // where delimiters stand in the message
 	text     strings.Builder
-	hosts    map[string]bool // the URLs that are known
+	urls     map[string]bool // that were looked at
 }
 
 // seenSpan is an entity that was walked.
@@ -61,7 +61,7 @@ func newWalker(ctx context.Context, m *mail.Message, c Config, visit Visit) *wal
 		seen:     make(map[seenSpan]bool),
 		declared: make(map[string]bool),
 		used:     make(map[int64]bool),
-		hosts:    make(map[string]bool),
+		urls:     make(map[string]bool),
 	}
 }
 
