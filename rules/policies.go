@@ -286,6 +286,6 @@ func (e evidence) plus(score float64) evidence {
 
 // waived are limits that no score reaches, and no author's policy.
 func (l limits) waived() limits {
-	l.quarantine, l.reject, l.dmarc = math.Inf(1), math.Inf(1), DMARCIgnore
+	l.tag, l.quarantine, l.reject, l.dmarc = math.Inf(1), math.Inf(1), math.Inf(1), DMARCIgnore
 	return l
 }

@@ -8,8 +8,8 @@ import (
 )
 
 // Edits are what the rules that matched change in header and envelope, for one
-// recipient. copied are the addresses that have had a copy in another part of
-// the message; those of this one are added to it.
+// recipient. copied are the addresses that another part of the message was sent
+// to by a rule; those of this one are added to it.
 func (r *Run) Edits(res Result, rcpt mail.Path, copied map[mail.Address]bool) []mail.Edit {
 	var edits []mail.Edit
 	done := make(map[int]bool) // fields that a rule has changed
@@ -19,7 +19,11 @@ func (r *Run) Edits(res Result, rcpt mail.Path, copied map[mail.Address]bool) []
 			edits = append(edits, headerEdits(r.tx.Message.Header, d, done)...)
 		}
 		if !d.redirect.IsNull() && d.redirect != rcpt.Address && !rcpt.IsNull() {
-			edits = append(edits, mail.DeleteRecipient{Recipient: rcpt.Address}, mail.AddRecipient{Recipient: mail.Path{Address: d.redirect, Args: rcpt.Args}})
+			edits = append(edits, mail.DeleteRecipient{Recipient: rcpt.Address})
+			if !copied[d.redirect] && !r.receives(d.redirect) {
+				copied[d.redirect] = true
+				edits = append(edits, mail.AddRecipient{Recipient: mail.Path{Address: d.redirect, Args: rcpt.Args}})
+			}
 		}
 		for _, to := range d.copies {
 			if !copied[to] && !r.receives(to) {
@@ -117,7 +121,7 @@ func (r *Run) paths(p *program) ([]string, error) {
 	var all []string
 	list, _ := v.([]any)
 	for _, e := range list {
-		if part, ok := e.(Part); ok {
+		if part, ok := e.(*Part); ok {
 			all = append(all, part.Path)
 		}
 	}

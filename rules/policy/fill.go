@@ -76,7 +76,7 @@ func (r *Run) fillInside(in *mail.Inside) {
 	e.Text = in.Text[:min(len(in.Text), maxText)]
 	e.Ambiguous, e.Unseen = in.Ambiguous, in.Unseen
 	for _, u := range in.URLs[:min(len(in.URLs), maxParts)] {
-		e.URLs = append(e.URLs, URL{u.Host, u.Text})
+		e.URLs = append(e.URLs, &URL{u.Host, u.Text})
 	}
 	for _, p := range in.Parts[:min(len(in.Parts), maxParts)] {
 		e.Parts = append(e.Parts, partOf(p))
@@ -86,8 +86,8 @@ func (r *Run) fillInside(in *mail.Inside) {
 	}
 }
 
-func partOf(p mail.Part) Part {
-	out := Part{
+func partOf(p mail.Part) *Part {
+	out := &Part{
 		Path: p.Path, Declared: p.Declared, Type: p.Detected, Size: int(p.Size), SHA256: strings.ToLower(p.SHA256), Archive: p.Archive,
 		Depth: p.Depth, Inline: p.Inline, Encrypted: p.Encrypted, Macros: p.Macros, Program: p.Program, Protected: p.Protected,
 	}

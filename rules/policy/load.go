@@ -291,7 +291,7 @@ func (l *loader) checkOrder() {
 			r.from.wrong("", fmt.Sprintf("is never reached: the rule %q at %s is for all mail, and final", f.name, f.where), "move it before that rule, or give that one a condition")
 			continue
 		}
-		if r.final && r.bare && !r.observe && r.until.IsZero() && r.since.IsZero() {
+		if r.final && (r.bare || r.whenText == "true" && len(r.shared)+len(r.own) == 1) && !r.observe && r.until.IsZero() && r.since.IsZero() {
 			final[r.stage] = r
 		}
 		key := r.conditions()

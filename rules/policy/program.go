@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -63,6 +64,7 @@ func (c *compiler) compile(text string, stage mail.Stage, want expr.Option) (*pr
 	p := &program{text: text}
 	look := &looker{c: c, p: p, stage: stage, text: text}
 	ast.Walk(&tree.Node, look)
+	look.loose()
 	if len(look.faults) > 0 {
 		return nil, look.faults
 	}
@@ -86,7 +88,8 @@ type looker struct {
 	text   string
 	faults []fault
 	joined int
-	inList map[ast.Node]bool
+	called []*ast.CallNode        // list(…)
+	inList map[*ast.CallNode]bool // of these, those behind in
 }
 
 func (l *looker) wrong(n ast.Node, what, do string) {
@@ -105,9 +108,22 @@ func (l *looker) Visit(node *ast.Node) {
 		}
 	case *ast.BinaryNode:
 		l.binary(n)
+	case *ast.BuiltinNode:
+		if names := l.c.words.names(""); !slices.Contains(names, n.Name) {
+			l.wrong(n, "unknown name "+n.Name, tomltext.DidYouMean(n.Name, names))
+		}
 	case *ast.CallNode:
 		if f, ok := n.Callee.(*ast.IdentifierNode); ok {
 			l.call(n, f.Value)
+		}
+	}
+}
+
+// loose refuses lists that stand anywhere but behind in.
+func (l *looker) loose() {
+	for _, call := range l.called {
+		if !l.inList[call] {
+			l.wrong(call, "a list can only stand behind in", `write sender.domain in list("NAME")`)
 		}
 	}
 }
@@ -167,7 +183,7 @@ func (l *looker) member(call *ast.CallNode) {
 		return
 	}
 	if l.inList == nil {
-		l.inList = make(map[ast.Node]bool)
+		l.inList = make(map[*ast.CallNode]bool)
 	}
 	l.inList[call] = true
 	name, ok := listName(call)
@@ -204,6 +220,7 @@ func (l *looker) call(n *ast.CallNode, name string) {
 			l.wrong(n.Arguments[1], "a network must stand in the rule itself", "write it in quotes, or use a list of type cidr")
 		}
 	case name == "list":
+		l.called = append(l.called, n)
 		if _, ok := listName(n); !ok {
 			l.wrong(n, "the name of a list must stand in the rule itself", `write list("NAME")`)
 		}

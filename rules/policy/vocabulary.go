@@ -55,15 +55,27 @@ func (v *vocabulary) read(t reflect.Type, prefix string, at mail.Stage) {
 		}
 		w := word{at: max(at, stages[f.Tag.Get("at")]), inside: f.Tag.Get("inside") != ""}
 		v.byName[prefix+name] = w
-		switch inner := f.Type; {
-		case inner.Kind() == reflect.Struct:
+		if inner, isList, ok := structOf(f.Type); ok && isList {
+			v.read(inner, prefix+name+"[].", w.at)
+		} else if ok {
 			v.read(inner, prefix+name+".", w.at)
-		case inner.Kind() == reflect.Slice && inner.Elem().Kind() == reflect.Struct:
-			v.read(inner.Elem(), prefix+name+"[].", w.at)
-		case inner.Kind() == reflect.Func && inner.NumOut() == 1 && inner.Out(0).Kind() == reflect.Slice && inner.Out(0).Elem().Kind() == reflect.Struct:
-			v.read(inner.Out(0).Elem(), prefix+name+"[].", w.at)
 		}
 	}
+}
+
+// structOf is what lies in a word: a struct, or the elements of a list of them,
+// which may be what a function gives.
+func structOf(t reflect.Type) (of reflect.Type, isList, ok bool) {
+	if t.Kind() == reflect.Func && t.NumOut() == 1 {
+		t = t.Out(0)
+	}
+	if t.Kind() == reflect.Slice {
+		t, isList = t.Elem(), true
+	}
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t, isList, t.Kind() == reflect.Struct
 }
 
 // names are the fields of a type, or the names at the top.

@@ -194,7 +194,7 @@ func (c what) holds(r *Run) (bool, error) {
 			}
 		}
 		for i := range r.env.Parts {
-			if w.hasPart(r, &r.env.Parts[i]) {
+			if w.hasPart(r, r.env.Parts[i]) {
 				return true
 			}
 		}
