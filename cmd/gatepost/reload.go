@@ -18,6 +18,7 @@ func (g *gateway) reload(context.Context) error {
 	defer g.reloading.Unlock()
 	cfg, err := config.Load(g.boot.File)
 	if err == nil {
+		cfg.DNS.Asked = g.metrics.DNSQuery
 		err = g.take(cfg)
 	}
 	g.noteReload(err == nil)

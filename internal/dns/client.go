@@ -33,6 +33,9 @@ type ClientConfig struct {
 
 	// ResolvConf is read for the servers. Default: /etc/resolv.conf.
 	ResolvConf string `toml:"-"`
+	// Asked counts a question that the servers were asked: kind is "TXT", "MX"…,
+	// result "ok", "none", "timeout" or "failed". nil: nobody counts.
+	Asked func(kind, result string) `toml:"-"`
 }
 
 // DefaultClientConfig has the default of every field.

@@ -129,6 +129,28 @@ const udpSize = 1232
 
 // ask asks one server after the other until one answers.
 func (c *Client) ask(ctx context.Context, q question) (reply, error) {
+	r, err := c.askAll(ctx, q)
+	if c.cfg.Asked != nil {
+		c.cfg.Asked(wire.TypeToString[q.kind], resultOf(r, err))
+	}
+	return r, err
+}
+
+// resultOf is the word of ClientConfig.Asked.
+func resultOf(r reply, err error) string {
+	var slow interface{ Timeout() bool }
+	switch {
+	case err == nil && (r.none || len(r.records) == 0):
+		return "none"
+	case err == nil:
+		return "ok"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &slow) && slow.Timeout():
+		return "timeout"
+	}
+	return "failed"
+}
+
+func (c *Client) askAll(ctx context.Context, q question) (reply, error) {
 	var last error
 	for range c.cfg.Attempts {
 		list, trusted := c.servers.current()

@@ -42,6 +42,7 @@ type Metrics struct {
 	storeErrors      *prometheus.CounterVec
 	records          *prometheus.CounterVec
 	logLost          *prometheus.CounterVec
+	dnsQueries       *prometheus.CounterVec
 
 	reputation
 }
@@ -71,6 +72,7 @@ func New(version string) *Metrics {
 		deliveryDuration: durations("delivery_duration_seconds", "Time that a delivery took.", "route"),
 		notifications:    counters("notifications_total", "Delivery status notifications, by whether the sender is told.", "kind", "result"),
 		logLost:          counters("log_lost_lines_total", "Lines of the log that a slow or absent log host did not get.", "output"),
+		dnsQueries:       counters("dns_queries_total", "Questions that DNS servers were asked.", "kind", "result"),
 		storeErrors:      counters("store_errors_total", "Calls that the shared or embedded store did not answer, so that memory did.", "store", "op"),
 	}
 	m.records = counters("history_records_total", "What the history was to keep: written, full (its line was), failed, panic.", "result")
@@ -78,7 +80,7 @@ func New(version string) *Metrics {
 	m.reputation = newReputation(m.registry)
 	m.registry.MustRegister(
 		m.reloadOK, m.reloadTime, m.connectionsActive, m.connections, m.messages, m.recipients, m.logins, m.recipientAnswers, m.guesses, m.messageSize,
-		m.filterDuration, m.filterResults, m.filterUp, m.deliveries, m.deliveryDuration, m.rescans, m.notifications, m.storeErrors, m.logLost, buildInfo(version),
+		m.filterDuration, m.filterResults, m.filterUp, m.deliveries, m.deliveryDuration, m.rescans, m.notifications, m.storeErrors, m.logLost, m.dnsQueries, buildInfo(version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -198,3 +200,6 @@ func (m *Metrics) StoreError(store, op string) { m.storeErrors.WithLabelValues(s
 
 // LogLost counts a line that an output of the log did not get.
 func (m *Metrics) LogLost(output string) { m.logLost.WithLabelValues(output).Inc() }
+
+// DNSQuery counts a question that DNS servers were asked.
+func (m *Metrics) DNSQuery(kind, result string) { m.dnsQueries.WithLabelValues(kind, result).Inc() }

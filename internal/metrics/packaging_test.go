@@ -35,6 +35,7 @@ func everything() *Metrics {
 	m.Notification("failure", "sent")
 	m.StoreError("redis", "get")
 	m.LogLost("siem")
+	m.DNSQuery("TXT", "ok")
 	return m
 }
 
