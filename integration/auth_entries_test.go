@@ -35,8 +35,13 @@ func TestAuthThroughBothEntries(t *testing.T) {
 			addr, idle := e.through(s)
 			replies := make([]testkit.Reply, len(rows))
 			want := 0
+			rows := slices.Clone(rows)
 			for i, l := range rows {
+				if e.name == "milter" && l.mta != "" {
+					rows[i].want = l.mta
+				}
 				replies[i] = l.deliver(t, addr, i)
+				l = rows[i]
 				if strings.HasPrefix(l.want, "250 spf") {
 					want++
 				}
@@ -91,7 +96,7 @@ func (l authLetter) compare(t *testing.T, reply testkit.Reply, data []byte) {
 	if strings.Contains(string(data), "FORGED") {
 		t.Errorf("a forgery arrived:\n%s", data)
 	}
-	if slices.Contains(words, "dmarc=pass") && strings.HasPrefix(l.name, "H3") {
+	if slices.Contains(words, "dmarc=pass") && strings.Contains(string(data), "From :") {
 		t.Error("it passes")
 	}
 }

@@ -140,6 +140,7 @@ type authLetter struct {
 	from string // envelope
 	text string
 	want string // "250 spf=pass dkim=none dmarc=pass", "250 held", "550"
+	mta  string // the same through an MTA that changed it before we saw it; "": as want
 }
 
 // letters are the rows of H3, D1 to D10, and what is well.
@@ -151,63 +152,64 @@ func (a *authors) letters() []authLetter {
 	craft := func(more string) string { return a.crafted("d=good.test; s=e; h=from:to:subject:date"+more, good) }
 	const none = "dkim=none "
 	rows := []authLetter{
-		{"SPF", "", "a@good.test", good, "250 spf=pass " + none + "dmarc=pass"},
-		{"signed with RSA by python3-dkim", "", "x@deny.test", ours, "250 spf=fail dkim=pass dmarc=pass"},
-		{"signed with Ed25519 by python3-dkim", "", "x@deny.test", a.signed("good.test", "e", good), "250 spf=fail dkim=pass dmarc=pass"},
-		{"signed twice", "", "x@deny.test", a.signed("good.test", "e", ours), "250 spf=fail dkim=pass dkim=pass dmarc=pass"},
-		{"forged", "", "x@deny.test", good, "550"},
-		{"changed on the way", "", "x@deny.test", ours + "more\n", "550"},
-		{"p=quarantine", "", "x@deny.test", by("a@held.test"), "250 held"},
-		{"p=none", "", "x@deny.test", by("a@watch.test"), "250 spf=fail " + none + "dmarc=fail"},
-		{"t=y", "", "x@deny.test", by("a@trial.test"), "250 spf=fail " + none + "dmarc=fail"},
-		{"no policy", "", "x@nothing.test", by("a@nothing.test"), "250 spf=none " + none + "dmarc=none"},
+		{"SPF", "", "a@good.test", good, "250 spf=pass " + none + "dmarc=pass", ""},
+		{"signed with RSA by python3-dkim", "", "x@deny.test", ours, "250 spf=fail dkim=pass dmarc=pass", ""},
+		{"signed with Ed25519 by python3-dkim", "", "x@deny.test", a.signed("good.test", "e", good), "250 spf=fail dkim=pass dmarc=pass", ""},
+		{"signed twice", "", "x@deny.test", a.signed("good.test", "e", ours), "250 spf=fail dkim=pass dkim=pass dmarc=pass", ""},
+		{"forged", "", "x@deny.test", good, "550", ""},
+		{"changed on the way", "", "x@deny.test", ours + "more\n", "550", ""},
+		{"p=quarantine", "", "x@deny.test", by("a@held.test"), "250 held", ""},
+		{"p=none", "", "x@deny.test", by("a@watch.test"), "250 spf=fail " + none + "dmarc=fail", ""},
+		{"t=y", "", "x@deny.test", by("a@trial.test"), "250 spf=fail " + none + "dmarc=fail", ""},
+		{"no policy", "", "x@nothing.test", by("a@nothing.test"), "250 spf=none " + none + "dmarc=none", ""},
 
-		{"H3 two From fields", "", "x@evil.test", "From: b@evil.test\n" + ours, "550"},
-		{"H3 two From fields, the other way", "", "x@evil.test", a.signed("evil.test", "r", strings.Replace(good, "\n", "\nFrom: b@evil.test\n", 1)), "550"},
-		{"H3 two addresses", "", "x@evil.test", a.signed("evil.test", "r", by("b@evil.test, a@good.test")), "550"},
-		{"H3 group", "", "x@evil.test", a.signed("evil.test", "r", by("us: b@evil.test, a@good.test;")), "550"},
-		{"H3 route", "", "a@good.test", by("<@x.test:a@good.test>"), "550"},
-		{"H3 encoded address", "", "a@good.test", by("=?utf-8?b?YUBnb29kLnRlc3Q=?="), "550"},
-		{"H3 folded address", "", "a@good.test", by("\n a@good.test"), "550"},
-		{"H3 null", "", "a@good.test", by("<>"), "250 spf=pass " + none + "dmarc=permerror"},
-		{"H3 none", "", "a@good.test", "Subject: x\n" + head + "\nbody\n", "250 spf=pass " + none + "dmarc=permerror"},
-		{"H3 empty", "", "a@good.test", by(""), "250 spf=pass " + none + "dmarc=permerror"},
-		{"H3 blank before the name", "", "a@good.test", "Subject: x\n From: a@good.test\n" + head + "\nbody\n", "250 spf=pass " + none + "dmarc=permerror"},
-		{"H3 blank before the colon", "", "a@good.test", "Subject: x\nFrom : a@good.test\n" + head + "\nbody\n", "550"},
-		{"H3 shown as another", "", "x@evil.test", by("\"a@good.test\" <x@evil.test>"), "250 spf=pass " + none + "dmarc=none"},
+		{"H3 two From fields", "", "x@evil.test", "From: b@evil.test\n" + ours, "550", ""},
+		{"H3 two From fields, the other way", "", "x@evil.test", a.signed("evil.test", "r", strings.Replace(good, "\n", "\nFrom: b@evil.test\n", 1)), "550", ""},
+		{"H3 two addresses", "", "x@evil.test", a.signed("evil.test", "r", by("b@evil.test, a@good.test")), "550", ""},
+		{"H3 group", "", "x@evil.test", a.signed("evil.test", "r", by("us: b@evil.test, a@good.test;")), "550", ""},
+		{"H3 route", "", "a@good.test", by("<@x.test:a@good.test>"), "550", ""},
+		{"H3 encoded address", "", "a@good.test", by("=?utf-8?b?YUBnb29kLnRlc3Q=?="), "550", ""},
+		{"H3 folded address", "", "a@good.test", by("\n a@good.test"), "550", ""},
+		{"H3 null", "", "a@good.test", by("<>"), "250 spf=pass " + none + "dmarc=permerror", ""},
+		{"H3 none", "", "a@good.test", "Subject: x\n" + head + "\nbody\n", "250 spf=pass " + none + "dmarc=permerror", ""},
+		{"H3 empty", "", "a@good.test", by(""), "250 spf=pass " + none + "dmarc=permerror", ""},
+		{"H3 blank before the name", "", "a@good.test", "Subject: x\n From: a@good.test\n" + head + "\nbody\n", "250 spf=pass " + none + "dmarc=permerror", ""},
+		// Postfix takes the blank out, so that nobody reads it in another way.
+		{"H3 blank before the colon", "", "a@good.test", "Subject: x\nFrom : a@good.test\n" + head + "\nbody\n", "550", "250 spf=pass " + none + "dmarc=pass"},
+		{"H3 shown as another", "", "x@evil.test", by("\"a@good.test\" <x@evil.test>"), "250 spf=pass " + none + "dmarc=none", ""},
 
-		{"D1 l=", "", "x@deny.test", craft("; l=3"), "550"},
-		{"D2 a second Subject", "", "x@deny.test", "Subject: Buy\n" + ours, "550"},
-		{"D2 expired", "", "x@deny.test", craft("; t=1500000000; x=1600000000"), "550"},
-		{"D2 made in the future", "", "x@deny.test", craft("; t=4000000000"), "550"},
-		{"as crafted, but well", "", "x@deny.test", craft(""), "250 spf=fail dkim=pass dmarc=pass"},
-		{"D3 names in h=", "", "x@deny.test", "DKIM-Signature: v=1; a=rsa-sha256; d=evil.test; s=r; h=from" + strings.Repeat(":\n x", 9000) + "; bh=AAAA; b=AAAA\n" + by("b@evil.test"), "250 spf=fail dkim=policy dmarc=none"},
-		{"D3 a huge key", "", "x@deny.test", "DKIM-Signature: v=1; a=rsa-sha256; d=evil.test; s=huge; h=from; bh=AAAA; b=AAAA\n" + by("b@evil.test"), "250 spf=fail dkim=permerror dmarc=none"},
-		{"D3 signatures", "", "x@deny.test", strings.Repeat("DKIM-Signature: v=1; a=rsa-sha256; d=evil.test; s=r; h=from; bh=AAAA; b=AAAA\n", 300) + by("b@evil.test"), "250 spf=fail" + strings.Repeat(" dkim=fail", 10) + " dkim=policy dmarc=none"},
-		{"D4 d= with a comment", "", "x@deny.test", "DKIM-Signature: v=1; a=rsa-sha256; d=good.test(.evil.test); s=r; h=from; bh=AAAA; b=AAAA\n" + good, "550"},
-		{"D4 d= with more results", "", "x@deny.test", "DKIM-Signature: v=1; a=rsa-sha256; d=\"x header.from=good.test\"; s=r; h=from; bh=AAAA; b=AAAA\n" + by("b@evil.test"), "250 spf=fail dkim=permerror dmarc=none"},
-		{"D5 HELO is good, the sender is not", "good.test", "x@evil.test", good, "550"},
-		{"D5 null sender, HELO is good", "good.test", "", good, "250 spf=pass " + none + "dmarc=pass"},
-		{"D6 include loop", "", "x@loop.test", by("a@nothing.test"), "250 spf=permerror " + none + "dmarc=none"},
-		{"D6 void look-ups", "", "x@void.test", by("a@nothing.test"), "250 spf=permerror " + none + "dmarc=none"},
-		{"D6 a mistake behind +all", "", "x@late.test", by("a@nothing.test"), "250 spf=permerror " + none + "dmarc=none"},
-		{"D8 SERVFAIL for SPF", "", "x@down.test", by("a@nothing.test"), "250 spf=temperror " + none + "dmarc=none"},
-		{"D8 SERVFAIL for the policy", "", "x@deny.test", by("a@down.test"), "451"},
-		{"D8 SERVFAIL for a key", "", "x@deny.test", a.crafted("d=good.test; s=down; h=from", good), "451"},
-		{"D8 CNAMEs in a ring", "", "x@ring.test", by("a@ring.test"), "250 spf=none " + none + "dmarc=none"},
-		{"D9 sp=", "", "x@deny.test", by("a@www.good.test"), "250 held"},
-		{"D9 np=", "", "x@deny.test", by("a@nowhere.good.test"), "550"},
-		{"D9 signed above", "", "x@deny.test", a.signed("good.test", "r", by("a@www.good.test")), "250 spf=fail dkim=pass dmarc=pass"},
-		{"D9 strict: signed below", "", "x@deny.test", a.signed("mail.strict.test", "r", by("a@strict.test")), "550"},
-		{"D9 two records", "", "x@deny.test", by("a@two.test"), "250 spf=fail " + none + "dmarc=none"},
-		{"D9 bad optional tags", "", "x@deny.test", by("a@odd.test"), "550"},
-		{"D9 private suffix", "", "x@deny.test", a.signed("b.github.io", "r", by("a@a.github.io")), "550"},
-		{"D10 a chain, whose sealer is not trusted", "", "x@deny.test", a.sealed("evil.test", "dmarc=pass header.from=good.test", good), "550"},
-		{"D10 a chain of a trusted sealer", "", "x@deny.test", a.sealed("list.test", "dmarc=pass header.from=good.test", good), "250 spf=fail " + none + "arc=pass dmarc=fail"},
-		{"D10 the chain broken", "", "x@deny.test", a.sealed("list.test", "dmarc=pass header.from=good.test", good) + "more\n", "550"},
-		{"D10 no seal", "", "x@deny.test", strings.Replace(a.sealed("list.test", "dmarc=pass header.from=good.test", good), "ARC-Seal:", "X-Seal:", 1), "550"},
-		{"D10 i=51", "", "x@deny.test", strings.ReplaceAll(a.sealed("list.test", "dmarc=pass header.from=nothing.test", by("a@nothing.test")), "i=1", "i=51"), "250 spf=fail " + none + "arc=fail dmarc=none"},
-		{"D10 cv=pass on the first", "", "x@deny.test", strings.Replace(a.sealed("list.test", "dmarc=pass header.from=nothing.test", by("a@nothing.test")), "cv=none", "cv=pass", 1), "250 spf=fail " + none + "arc=fail dmarc=none"},
+		{"D1 l=", "", "x@deny.test", craft("; l=3"), "550", ""},
+		{"D2 a second Subject", "", "x@deny.test", "Subject: Buy\n" + ours, "550", ""},
+		{"D2 expired", "", "x@deny.test", craft("; t=1500000000; x=1600000000"), "550", ""},
+		{"D2 made in the future", "", "x@deny.test", craft("; t=4000000000"), "550", ""},
+		{"as crafted, but well", "", "x@deny.test", craft(""), "250 spf=fail dkim=pass dmarc=pass", ""},
+		{"D3 names in h=", "", "x@deny.test", "DKIM-Signature: v=1; a=rsa-sha256; d=evil.test; s=r; h=from" + strings.Repeat(":\n x", 9000) + "; bh=AAAA; b=AAAA\n" + by("b@evil.test"), "250 spf=fail dkim=policy dmarc=none", ""},
+		{"D3 a huge key", "", "x@deny.test", "DKIM-Signature: v=1; a=rsa-sha256; d=evil.test; s=huge; h=from; bh=AAAA; b=AAAA\n" + by("b@evil.test"), "250 spf=fail dkim=permerror dmarc=none", ""},
+		{"D3 signatures", "", "x@deny.test", strings.Repeat("DKIM-Signature: v=1; a=rsa-sha256; d=evil.test; s=r; h=from; bh=AAAA; b=AAAA\n", 300) + by("b@evil.test"), "250 spf=fail" + strings.Repeat(" dkim=fail", 10) + " dkim=policy dmarc=none", ""},
+		{"D4 d= with a comment", "", "x@deny.test", "DKIM-Signature: v=1; a=rsa-sha256; d=good.test(.evil.test); s=r; h=from; bh=AAAA; b=AAAA\n" + good, "550", ""},
+		{"D4 d= with more results", "", "x@deny.test", "DKIM-Signature: v=1; a=rsa-sha256; d=\"x header.from=good.test\"; s=r; h=from; bh=AAAA; b=AAAA\n" + by("b@evil.test"), "250 spf=fail dkim=permerror dmarc=none", ""},
+		{"D5 HELO is good, the sender is not", "good.test", "x@evil.test", good, "550", ""},
+		{"D5 null sender, HELO is good", "good.test", "", good, "250 spf=pass " + none + "dmarc=pass", ""},
+		{"D6 include loop", "", "x@loop.test", by("a@nothing.test"), "250 spf=permerror " + none + "dmarc=none", ""},
+		{"D6 void look-ups", "", "x@void.test", by("a@nothing.test"), "250 spf=permerror " + none + "dmarc=none", ""},
+		{"D6 a mistake behind +all", "", "x@late.test", by("a@nothing.test"), "250 spf=permerror " + none + "dmarc=none", ""},
+		{"D8 SERVFAIL for SPF", "", "x@down.test", by("a@nothing.test"), "250 spf=temperror " + none + "dmarc=none", ""},
+		{"D8 SERVFAIL for the policy", "", "x@deny.test", by("a@down.test"), "451", ""},
+		{"D8 SERVFAIL for a key", "", "x@deny.test", a.crafted("d=good.test; s=down; h=from", good), "451", ""},
+		{"D8 CNAMEs in a ring", "", "x@ring.test", by("a@ring.test"), "250 spf=none " + none + "dmarc=none", ""},
+		{"D9 sp=", "", "x@deny.test", by("a@www.good.test"), "250 held", ""},
+		{"D9 np=", "", "x@deny.test", by("a@nowhere.good.test"), "550", ""},
+		{"D9 signed above", "", "x@deny.test", a.signed("good.test", "r", by("a@www.good.test")), "250 spf=fail dkim=pass dmarc=pass", ""},
+		{"D9 strict: signed below", "", "x@deny.test", a.signed("mail.strict.test", "r", by("a@strict.test")), "550", ""},
+		{"D9 two records", "", "x@deny.test", by("a@two.test"), "250 spf=fail " + none + "dmarc=none", ""},
+		{"D9 bad optional tags", "", "x@deny.test", by("a@odd.test"), "550", ""},
+		{"D9 private suffix", "", "x@deny.test", a.signed("b.github.io", "r", by("a@a.github.io")), "550", ""},
+		{"D10 a chain, whose sealer is not trusted", "", "x@deny.test", a.sealed("evil.test", "dmarc=pass header.from=good.test", good), "550", ""},
+		{"D10 a chain of a trusted sealer", "", "x@deny.test", a.sealed("list.test", "dmarc=pass header.from=good.test", good), "250 spf=fail " + none + "arc=pass dmarc=fail", ""},
+		{"D10 the chain broken", "", "x@deny.test", a.sealed("list.test", "dmarc=pass header.from=good.test", good) + "more\n", "550", ""},
+		{"D10 no seal", "", "x@deny.test", strings.Replace(a.sealed("list.test", "dmarc=pass header.from=good.test", good), "ARC-Seal:", "X-Seal:", 1), "550", ""},
+		{"D10 i=51", "", "x@deny.test", strings.ReplaceAll(a.sealed("list.test", "dmarc=pass header.from=nothing.test", by("a@nothing.test")), "i=1", "i=51"), "250 spf=fail " + none + "arc=fail dmarc=none", ""},
+		{"D10 cv=pass on the first", "", "x@deny.test", strings.Replace(a.sealed("list.test", "dmarc=pass header.from=nothing.test", by("a@nothing.test")), "cv=none", "cv=pass", 1), "250 spf=fail " + none + "arc=fail dmarc=none", ""},
 	}
 	rows = append(rows, a.forgeries(good)...)
 	return rows
@@ -223,11 +225,11 @@ func (a *authors) forgeries(good string) (rows []authLetter) {
 		"Authentication-Results: x.mx1.example.com; dmarc=pass FORGED", "Received-SPF: pass (mx1.example.com: FORGED) receiver=mx1.example.com",
 		"X-Gatepost-Forged: FORGED", "X-Spam-Status: No, FORGED",
 	} {
-		rows = append(rows, authLetter{fmt.Sprintf("H2 forged %d", i), "", "a@good.test", field + "\n" + good, "250 spf=pass dkim=none dmarc=pass"})
+		rows = append(rows, authLetter{fmt.Sprintf("H2 forged %d", i), "", "a@good.test", field + "\n" + good, "250 spf=pass dkim=none dmarc=pass", ""})
 	}
 	// What was signed still holds, though the field is taken out.
 	rows = append(rows, authLetter{"H2 forged and signed", "", "x@deny.test",
-		a.crafted("d=good.test; s=e; h=from:x-spam-status:authentication-results", "X-Spam-Status: FORGED\nAuthentication-Results: mx1.example.com; dmarc=pass FORGED\n"+good), "250 spf=fail dkim=pass dmarc=pass"})
+		a.crafted("d=good.test; s=e; h=from:x-spam-status:authentication-results", "X-Spam-Status: FORGED\nAuthentication-Results: mx1.example.com; dmarc=pass FORGED\n"+good), "250 spf=fail dkim=pass dmarc=pass", ""})
 	return rows
 }
 
