@@ -68,6 +68,7 @@ type gateway struct {
 func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar, m *metrics.Metrics) (g *gateway, err error) {
 	g = &gateway{boot: cfg, log: log, level: level, metrics: m, started: time.Now()}
 	g.judges.log, g.bare.log = log, log
+	cfg.DNS.Asked = m.DNSQuery
 	fail, err := failpoint()
 	if err != nil {
 		return nil, err
@@ -200,14 +201,14 @@ func newJudge(cfg *config.Config, to router, t tools) (*ruled, error) {
 		return nil, err
 	}
 	filtering := cfg.Filtering
-	filtering.Inspect = inspector(cfg)
+	filtering.Inspect = inspector(cfg, set)
 	if filtering.Finishers, err = t.finishers(cfg); err != nil {
 		return nil, err
 	}
 	m, err := filters.New(filtering, steps, set, t.observer, t.log)
-	// Rules look at the envelope and at findings: without a filter nobody wants the body.
+	// Without a filter, and without rules about content, nobody wants the body.
 	return &ruled{
-		Multiplexer: m, rules: set, stages: decides(cfg, steps), readsBody: t.signer != nil || set.AddsText() || slices.ContainsFunc(steps, looksInside), blockers: b.blockers,
+		Multiplexer: m, rules: set, stages: decides(cfg, set, steps), readsBody: t.signer != nil || set.AddsText() || !set.Policies().Empty(mail.StageMessage) || slices.ContainsFunc(steps, looksInside), blockers: b.blockers,
 	}, err
 }
 
@@ -258,8 +259,14 @@ func (r *ruled) ReadsBody() bool       { return r.readsBody || r.frame.readsBody
 // decides lists the stages of the envelope at which a generation may say no to
 // an MTA: where the access map acts, at CONNECT where a filter that is down
 // refuses the connection, and wherever a milter among the filters is asked.
-func decides(cfg *config.Config, steps []filters.Step) []mail.Stage {
+func decides(cfg *config.Config, set *rules.Set, steps []filters.Step) []mail.Stage {
 	at := make(map[mail.Stage]bool)
+	for _, stage := range set.Policies().Stages() {
+		at[stage] = true
+	}
+	if cfg.Rules.Policy.Recipients == rules.RecipientsOneClass {
+		at[mail.StageRcpt] = true
+	}
 	if cfg.Rules.Relay.Access != "" {
 		at[mail.StageConnect], at[mail.StageMail], at[mail.StageRcpt] = true, true, true
 	}

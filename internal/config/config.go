@@ -132,26 +132,26 @@ type main struct {
 	CheckRules checkrules.Config `toml:"check_rules"`
 	Rewrite    rewrite.Config    `toml:"rewrite"`
 
-	Rules    any `toml:"rules"`
-	Limits   any `toml:"limits"`
-	Relay    any `toml:"relay"`
-	Listener any `toml:"listener"`
-	Milter   any `toml:"milter"`
-	LDAP     any `toml:"ldap"`
-	Route    any `toml:"route"`
-	Routing  any `toml:"routing"`
-	DNS      any `toml:"dns"`
-	DRAC     any `toml:"drac"`
-	Auth     any `toml:"auth"`
-	Login    any `toml:"login"`
-	Filter   any `toml:"filter"`
-	Journal  any `toml:"journal"`
-	Policy   any `toml:"policy"`
-	MIME     any `toml:"mime"`
-	Subject  any `toml:"subject"`
-	Text     any `toml:"text"`
-	DKIM     any `toml:"dkim"`
-	ARC      any `toml:"arc"`
+	Rules    []string `toml:"rules"`
+	Limits   any      `toml:"limits"`
+	Relay    any      `toml:"relay"`
+	Listener any      `toml:"listener"`
+	Milter   any      `toml:"milter"`
+	LDAP     any      `toml:"ldap"`
+	Route    any      `toml:"route"`
+	Routing  any      `toml:"routing"`
+	DNS      any      `toml:"dns"`
+	DRAC     any      `toml:"drac"`
+	Auth     any      `toml:"auth"`
+	Login    any      `toml:"login"`
+	Filter   any      `toml:"filter"`
+	Journal  any      `toml:"journal"`
+	Policy   any      `toml:"policy"`
+	MIME     any      `toml:"mime"`
+	Subject  any      `toml:"subject"`
+	Text     any      `toml:"text"`
+	DKIM     any      `toml:"dkim"`
+	ARC      any      `toml:"arc"`
 }
 
 func defaults() main {
@@ -235,6 +235,7 @@ func (c *Config) read(top table, listening bool) {
 	c.readHostname(top)
 	c.checkStores(top, m.Control)
 	c.readRules(top)
+	c.Rules.Files.Files = m.Rules
 	c.readTexts(top)
 	sources := c.readUsers(top)
 	c.readListeners(top)
@@ -253,7 +254,6 @@ func (c *Config) read(top table, listening bool) {
 	c.checkReinject(top)
 	c.readFilters(top)
 	c.checkUnscanned(top)
-	notBuilt(top)
 
 	c.checkConsole(top)
 	top.table("log").attach(split(c.Log.Validate()), &c.Log)
@@ -289,13 +289,5 @@ func (c *Config) readHostname(top table) {
 func (p place) missing(write string) {
 	if !p.among(p.r.problems) && !p.r.meant[p.path] {
 		p.problem("missing", "write "+write)
-	}
-}
-
-// notBuilt names the sections whose features come later. They are refused:
-// whoever writes them relies on them.
-func notBuilt(top table) {
-	if top.has("rules") {
-		top.child("rules").problem("policy rules are not built yet in this version", "remove the key; [policy] has thresholds")
 	}
 }

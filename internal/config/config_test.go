@@ -174,7 +174,7 @@ func FuzzRead(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.Contains(text, "file:") || strings.Contains(text, "access") || strings.Contains(text, "tls") ||
-			strings.Contains(text, "mailertable") || strings.Contains(text, "transport") || strings.Contains(text, "check_rules") || strings.Contains(text, "aliases") || strings.Contains(text, "_file") || strings.Contains(text, "table") || strings.Contains(text, "allow_file") {
+			strings.Contains(text, "mailertable") || strings.Contains(text, "transport") || strings.Contains(text, "check_rules") || strings.Contains(text, "aliases") || strings.Contains(text, "_file") || strings.Contains(text, "table") || strings.Contains(text, "allow_file") || strings.Contains(text, "rules") {
 			return // no files of strangers
 		}
 		_, err := read("x.toml", text, true)

@@ -20,6 +20,7 @@ type Problem struct {
 	Key  string // dotted path, "" for the whole file
 	What string // what is wrong
 	Do   string // what to do about it; may be empty
+	Near string // the place in an expression; may be empty
 }
 
 // Error prints "file:line:column: key: what; what to do".
@@ -39,6 +40,9 @@ func (p Problem) Error() string {
 	b.WriteString(p.What)
 	if p.Do != "" {
 		b.WriteString("; " + p.Do)
+	}
+	if p.Near != "" {
+		b.WriteString("\n" + p.Near)
 	}
 	return b.String()
 }

@@ -17,9 +17,10 @@ import (
 // checkRelay reads the lists and looks whether what is accepted can be
 // delivered.
 func (c *Config) checkRelay(top table) {
+	c.checkRules(top)
 	set, err := rules.Load(c.Rules)
 	var own []string
-	for _, text := range split(err) {
+	for _, text := range top.r.inRules(err, split(err)) {
 		if p, ok := c.inList(text); ok {
 			top.r.problems = append(top.r.problems, p)
 		} else {
@@ -30,6 +31,7 @@ func (c *Config) checkRelay(top table) {
 	if err != nil {
 		return
 	}
+	top.r.warnings = append(top.r.warnings, ofRules(set.Policies().Warnings())...)
 	for _, text := range set.Warnings() {
 		if p, ok := c.inList(text); ok {
 			top.r.warnings = append(top.r.warnings, p)

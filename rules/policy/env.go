@@ -6,7 +6,7 @@ package policy
 type Env struct {
 	Client   Client  `expr:"client" doc:"who brings the mail"`
 	TLS      TLS     `expr:"tls" doc:"the encryption of the session"`
-	User     string  `expr:"user" doc:"who has logged in, \"\" for nobody"`
+	User     string  `expr:"user" at:"mail" doc:"who has logged in, \"\" for nobody"`
 	Listener string  `expr:"listener" doc:"the name of the listener or milter entry"`
 	Role     string  `expr:"role" doc:"of the listener: \"mx\", \"submission\", \"submissions\", \"relay\"; \"\" of a milter entry"`
 	Via      string  `expr:"via" doc:"\"smtp\", \"milter\" or \"scan\""`

@@ -1,0 +1,52 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+
+	"gatepost/internal/mail"
+	"gatepost/internal/mime"
+	"gatepost/rules/policy"
+)
+
+// checkRules lets test cases of rule files take messages apart, and warns of a
+// pattern without files.
+func (c *Config) checkRules(top table) {
+	limits := c.MIME
+	c.Rules.Files.Inspect = func(m *mail.Message) *mail.Inside { return mime.Inspect(context.Background(), m, limits) }
+	for i, pattern := range c.Rules.Files.Files {
+		p := top.child("rules").item(i)
+		switch found, err := filepath.Glob(pattern); {
+		case pattern == "":
+			p.problem("is empty", "write the path of a rule file")
+		case err == nil && len(found) == 0 && strings.ContainsAny(pattern, "*?["):
+			p.warn("no file is called like that", "rules are in files that end in .toml")
+		}
+	}
+}
+
+// inRules takes the problems of rule files and their lists out of an error. rest
+// is without them.
+func (r *reader) inRules(err error, texts []string) (rest []string) {
+	var files policy.Problems
+	if !errors.As(err, &files) {
+		return texts
+	}
+	r.problems = append(r.problems, ofRules(files)...)
+	for _, text := range texts {
+		if text != files.Error() {
+			rest = append(rest, text)
+		}
+	}
+	return rest
+}
+
+func ofRules(files policy.Problems) Problems {
+	var all Problems
+	for _, p := range files {
+		all = append(all, Problem{File: p.File, Position: p.Position, Key: p.Key, What: p.What, Do: p.Do, Near: p.Near})
+	}
+	return all
+}
