@@ -46,7 +46,7 @@ func isName(want, name string) bool {
 
 // Every search finds what a look at all records finds, page by page.
 func TestSearch(t *testing.T) {
-	const n = 1200
+	const n = 350
 	r := filled(t, n)
 	var all []Record
 	if err := r.Each(context.Background(), Query{}, func(one Record) error { all = append(all, one); return nil }); err != nil {
@@ -64,7 +64,7 @@ func TestSearch(t *testing.T) {
 	more["IPv4 in IPv6"] = Query{Client: netip.MustParsePrefix("192.0.2.0/25")}
 	for name, q := range more {
 		t.Run(name, func(t *testing.T) {
-			q.After, q.Limit = "", 77
+			q.After, q.Limit = "", 101
 			var want, got []string
 			for _, one := range all {
 				if q.matches(&one) {
@@ -113,8 +113,8 @@ func TestBadQueries(t *testing.T) {
 }
 
 func TestReport(t *testing.T) {
-	r := filled(t, 1000)
-	got, err := r.Report(context.Background(), epoch, epoch.Add(time.Hour), 3)
+	r := filled(t, 250)
+	got, err := r.Report(context.Background(), epoch, epoch.Add(1400*time.Second), 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,14 +126,14 @@ func TestReport(t *testing.T) {
 			t.Errorf("hour %v", b.Hour)
 		}
 	}
-	const inHour = 515 // one in 7 seconds, 50 ms late
-	if count["reject"] != (inHour+9)/10 || count["accept"]+count["reject"] != inHour || bytes == 0 {
+	if count["reject"] != 20 || count["accept"] != 180 || bytes == 0 { // one in 7 seconds
+
 		t.Errorf("counted %v", count)
 	}
 	if len(got.Senders) != 3 || len(got.Viruses) != 1 || got.Viruses[0] != (Named{"Eicar-Test", 6}) || got.Recipients[0].Count != 11 || len(got.Clients) != 3 {
 		t.Errorf("lists: %+v", got)
 	}
-	if got.Rules[0].Name != "rule-0" || got.Rules[0].Count != 13 {
+	if got.Rules[0].Name != "rule-0" || got.Rules[0].Count != 5 {
 		t.Errorf("rules: %+v", got.Rules)
 	}
 }
