@@ -23,7 +23,12 @@ func (w *walker) multipart(e *entity, r structure, content span) {
 	for i, b := range boundaries {
 		reading := inner
 		reading.primary = e.primary && i == 0
-		found = w.split(&reading, content, b) || found
+		marks := w.split(&reading, content, b)
+		if len(marks) > 0 && !found { // around other boundaries stands what has just been walked
+			w.aside(&inner, span{content.src, content.from, marks[0].at}, Preamble)
+			w.aside(&inner, epilogue(content, marks), Epilogue)
+			found = true
+		}
 	}
 	if !found && !w.isBlank(content) {
 		w.ambiguous(NoDelimiter)
@@ -40,7 +45,7 @@ func (w *walker) multipart(e *entity, r structure, content span) {
 		for _, b := range boundaries {
 			reading := inner
 			reading.primary = e.primary && !found
-			if w.split(&reading, behind, b) && !found {
+			if len(w.split(&reading, behind, b)) > 0 && !found {
 				w.ambiguous(EncodedMultipart)
 			}
 		}
@@ -49,7 +54,7 @@ func (w *walker) multipart(e *entity, r structure, content span) {
 
 // asText walks the content of a multipart that can't be split.
 func (w *walker) asText(e *entity, r structure, content span) {
-	r.media, r.leaf, r.message, r.undeclared = "", true, false, true
+	r.media, r.multipart, r.leaf, r.message, r.undeclared = "", false, true, false, true
 	if !(len(r.names) > 0 || r.encodings[0] != "") { // else reading does it
 		w.leaf(e, r, content)
 	}
@@ -126,12 +131,11 @@ type delimiter struct {
 	loose    bool // not all programs take it for one
 }
 
-// split walks the parts between the delimiters of one boundary. Not found: there
-// are no delimiters.
-func (w *walker) split(e *entity, content span, boundary string) (found bool) {
+// split walks the parts between the delimiters of one boundary, which it returns.
+func (w *walker) split(e *entity, content span, boundary string) []delimiter {
 	all := w.delimiters(content, boundary)
 	if len(all) == 0 {
-		return false
+		return nil
 	}
 	var strict []delimiter
 	closed := false
@@ -160,12 +164,20 @@ func (w *walker) split(e *entity, content span, boundary string) (found bool) {
 		other.primary = e.primary && len(strict) == 0
 		w.parts(&other, content, all)
 	}
-	return true
+	return all
+}
+
+// epilogue is what stands behind the parts.
+func epilogue(content span, marks []delimiter) span {
+	last := marks[len(marks)-1]
+	if !last.close {
+		return span{content.src, content.to, content.to}
+	}
+	return span{content.src, last.next, content.to}
 }
 
 // parts walks what is between delimiters.
 func (w *walker) parts(e *entity, content span, marks []delimiter) {
-	w.aside(e, span{content.src, content.from, marks[0].at}, Preamble)
 	for i, d := range marks {
 		last := i == len(marks)-1
 		end := content.to
@@ -174,7 +186,6 @@ func (w *walker) parts(e *entity, content span, marks []delimiter) {
 		}
 		part := span{content.src, min(d.next, end), end}
 		if d.close && last {
-			w.aside(e, span{content.src, d.next, content.to}, Epilogue)
 			break
 		}
 		if part.size() == 0 && (last || d.close) {
@@ -230,7 +241,7 @@ func (w *walker) delimiters(content span, boundary string) []delimiter {
 			}
 			d.loose = len(bytes.Trim(tail, " \t")) > 0 || boundary == "" && d.close
 			crlf := next-at-int64(len(line)) == 2
-			if !d.loose && next < content.src.size && crlf == content.src.lf && len(line) < maxLine {
+			if !d.loose && next < content.to && crlf == content.src.lf && len(line) < maxLine {
 				w.ambiguous(LineEnds)
 			}
 			return add(d)
