@@ -75,7 +75,7 @@ type Deny struct {
 // types, and all names and the declared type have to agree with that.
 type Allow struct {
 	Scope
-	// Types are media types, "image/*", or groups: text, images, audio, video,
+	// Types are media types, "image/*", or groups: text, html, images, audio, video,
 	// pdf, office, archives, calendar, messages.
 	Types []string `toml:"types"`
 	// Macros lets Office documents with macros pass.

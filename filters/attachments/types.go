@@ -25,7 +25,7 @@ func known() map[string]kind {
 		"text/plain":                k("text", "txt text asc log md csv tsv conf ini diff patch eml ics vcf srt tex", "text/*", "application/csv", "application/ics", "application/vnd.ms-excel"),
 		"text/csv":                  k("text", "csv txt", "text/*", "application/csv", "application/vnd.ms-excel"),
 		"text/tab-separated-values": k("text", "tsv tab txt csv", "text/*"),
-		"text/html":                 k("text", "html htm", "application/xhtml+xml"),
+		"text/html":                 k("html", "html htm", "application/xhtml+xml"),
 		"text/xml":                  k("text", "xml xsd xsl", "application/xml"),
 		"application/json":          k("text", "json", "text/*"),
 		"text/rtf":                  k("office", "rtf doc", "application/rtf", "application/msword"),
@@ -78,6 +78,9 @@ func known() map[string]kind {
 		"application/x-tar":            k("archives", "tar", "application/tar"),
 		"application/x-7z-compressed":  k("archives", "7z"),
 		"application/x-rar-compressed": k("archives", "rar", "application/vnd.rar", "application/x-rar"),
+		"application/vnd.rar":          k("archives", "rar", "application/x-rar-compressed", "application/x-rar"),
+		"application/x-lzip":           k("archives", "lz"),
+		"application/vnd.ms-tnef":      k("archives", "dat tnef", "application/ms-tnef"),
 	}
 }
 

@@ -48,7 +48,7 @@ func inspect(_ context.Context, m *mail.Message) *mail.Inside {
 			}
 			walk(c, p)
 		}
-		if len(n.children) > 0 {
+		if len(n.children) > 0 && n.media != "message/rfc822" {
 			return
 		}
 		raw := make([]byte, n.end-n.at)
@@ -422,4 +422,25 @@ func FuzzFinish(f *testing.F) {
 			t.Fatalf("%d fields, then %d", len(after.Header), len(again.Header))
 		}
 	})
+}
+
+// An attached message goes with all that is in it.
+func TestStripMessage(t *testing.T) {
+	m := message(t, alternative)
+	after, err := altered(t, m, mail.StripParts{Paths: []string{"3"}, Why: "no"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _, _ := strings.Cut(alternative, "Content-Type: message/rfc822")
+	if got := text(t, after); !strings.HasPrefix(got, before) || strings.Contains(got, "attached\n") || !strings.HasSuffix(got, "\n--m--\n") {
+		t.Errorf("got\n%s", got)
+	}
+	inside := inspect(context.Background(), m)
+	inside.Parts = append(inside.Parts, mail.Part{Path: "2/a.exe", Names: []string{"a.exe"}, At: 10, Length: 20}) // uuencoded
+	tx := &mail.Transaction{Message: m, Inside: inside}
+	_, err = finisher(t).Finish(context.Background(), tx, mail.Verdict{Alter: []mail.Alteration{mail.StripParts{Paths: []string{"2/a.exe"}}}})
+	var hold *filters.HoldError
+	if !errors.As(err, &hold) || !strings.Contains(hold.Reason, "in the text of another part") {
+		t.Errorf("a file in a text: %v, want held", err)
+	}
 }

@@ -24,9 +24,9 @@ func hold(format string, args ...any) error {
 	return &filters.HoldError{Reason: "alter: " + fmt.Sprintf(format, args...)}
 }
 
-// targets finds the parts. What lies in an archive, or in the text of a part,
-// can't be changed alone: it is the part around it. Parts must stand where both
-// readings of the message have them.
+// targets finds the parts. What lies in an archive can't be changed alone: it is
+// the part around it. Parts must stand where both readings of the message have
+// them.
 func (w *work) targets(paths []string, why string) ([]target, error) {
 	var found []target
 	for _, path := range paths {
@@ -36,6 +36,8 @@ func (w *work) targets(paths []string, why string) ([]target, error) {
 		}
 		n := w.root.find(p.At, p.Length)
 		switch {
+		case strings.Contains(p.Path, "/"):
+			return nil, hold("%s lies in the text of another part and can't be changed alone", title(p))
 		case n == nil:
 			return nil, hold("%s stands where other programs may not see it", title(p))
 		case p.Protected || n.isProtected():

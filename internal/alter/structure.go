@@ -228,12 +228,12 @@ func (n *node) all(do func(*node)) {
 	}
 }
 
-// find returns the part whose content stands there, the innermost one.
+// find returns the part whose content stands there.
 func (n *node) find(at, length int64) *node {
 	var found *node
 	n.all(func(c *node) {
 		end := at + length
-		if c.at == at && c.end >= end-2 && c.end <= end+2 && len(c.children) == 0 {
+		if c.at == at && c.end >= end-2 && c.end <= end+2 {
 			found = c
 		}
 	})

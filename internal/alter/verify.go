@@ -49,7 +49,9 @@ func (w *work) verify(after *mail.Inside) error {
 
 // isStripped reports whether a part was taken out, or lay in one that was.
 func (w *work) isStripped(p mail.Part) bool {
-	return slices.ContainsFunc(w.stripped, func(t target) bool { return p.Path == t.part.Path || strings.HasPrefix(p.Path, t.part.Path+"/") })
+	return slices.ContainsFunc(w.stripped, func(t target) bool {
+		return p.Path == t.part.Path || strings.HasPrefix(p.Path, t.part.Path+"/") || strings.HasPrefix(p.Path, t.part.Path+".")
+	})
 }
 
 func (w *work) isRenamed(p mail.Part) bool {
