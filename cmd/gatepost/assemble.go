@@ -44,6 +44,7 @@ type gateway struct {
 	judges    generations
 	bare      generations           // rules without filters, before the handlers of listeners
 	frame     atomic.Pointer[frame] // around those handlers
+	daemons   atomic.Pointer[[]daemon]
 	throttle  *users.Throttle       // of failed logins, on all listeners
 	windows   *windows
 	drac      *drac.Server                   // nil: there is none
@@ -208,7 +209,7 @@ func newJudge(cfg *config.Config, to router, t tools) (*ruled, error) {
 	m, err := filters.New(filtering, steps, set, t.observer, t.log)
 	// Without a filter, and without rules about content, nobody wants the body.
 	return &ruled{
-		Multiplexer: m, rules: set, stages: decides(cfg, set, steps), readsBody: t.signer != nil || set.AddsText() || !set.Policies().Empty(mail.StageMessage) || slices.ContainsFunc(steps, looksInside), blockers: b.blockers,
+		Multiplexer: m, rules: set, stages: decides(cfg, set, steps), readsBody: t.signer != nil || set.AddsText() || !set.Policies().Empty(mail.StageMessage) || slices.ContainsFunc(steps, looksInside), blockers: b.blockers, daemons: b.daemons,
 	}, err
 }
 
@@ -237,6 +238,7 @@ func (g *gateway) newJudges(cfg *config.Config) (judge, bare *ruled, err error) 
 // renew puts a generation in place.
 func (g *gateway) renew(judge, bare *ruled) {
 	g.frame.Store(judge.frame)
+	g.daemons.Store(&judge.daemons)
 	g.judges.replace(judge)
 	if bare != nil {
 		g.bare.replace(bare)
@@ -251,6 +253,7 @@ type ruled struct {
 	readsBody bool
 	frame     *frame              // nil: none
 	blockers  []*blocklist.Filter // who watch what is decided
+	daemons   []daemon            // scanners that tell their version
 }
 
 func (r *ruled) Decides() []mail.Stage { return r.stages }
@@ -421,6 +424,7 @@ func (g *gateway) status() console.Status {
 	g.mu.Lock()
 	s.Reloaded = g.reloaded
 	g.mu.Unlock()
+	s.Daemons = g.daemonStatus()
 	s.Queue = make(map[string]int)
 	for lane, c := range g.queue.Counts() {
 		s.Queue[string(lane)] = c.Messages

@@ -66,6 +66,9 @@ func (a *app) printStatus(s console.Status) {
 	} else {
 		row("state", "%s is away, this gateway decides alone: %s", s.State.Name, s.State.Away)
 	}
+	for _, d := range s.Daemons {
+		row("daemon", "%s: %s", d.Filter, describe(d))
+	}
 	if s.NotReady == "" {
 		row("ready", "yes")
 	} else {

@@ -15,7 +15,6 @@ import (
 	"gatepost/filters/client"
 	"gatepost/filters/dnsbl"
 	"gatepost/filters/greylist"
-	"gatepost/filters/icap"
 	"gatepost/filters/rates"
 	"gatepost/filters/spamassassin"
 	"gatepost/internal/config"
@@ -38,6 +37,7 @@ type tools struct {
 type reputationStats interface {
 	dnsbl.Stats
 	blocklist.Stats
+	clamav.Stats
 }
 
 func (g *gateway) tools() tools {
@@ -50,6 +50,7 @@ type builder struct {
 	cfg       *config.Config
 	set       *rules.Set
 	blockers  []*blocklist.Filter // who watch what is decided
+	daemons   []daemon            // who tell their version
 	questions *dns.Client         // of these filters, which have a memory of their own; nil: not made yet
 }
 
@@ -72,11 +73,11 @@ type stepper interface{ Step() filters.Step }
 func (b *builder) filter(f config.Filter) (stepper, error) {
 	switch {
 	case f.ClamAV != nil:
-		return clamav.New(*f.ClamAV)
+		return b.clamav(f)
 	case f.SpamAssassin != nil:
 		return spamassassin.New(*f.SpamAssassin)
 	case f.ICAP != nil:
-		return icap.New(*f.ICAP)
+		return b.icap(f)
 	case f.Milter != nil:
 		cfg := *f.Milter
 		cfg.Version = thisBuild().Version

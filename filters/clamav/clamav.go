@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"sync/atomic"
 
 	"gatepost/filters"
@@ -17,6 +19,10 @@ const name = "clamav"
 // signature's name.
 const FindingSuspicious = "suspicious"
 
+// FindingOutdated says that clamd's signatures are older than max_age. Value: of
+// when they are.
+const FindingOutdated = "outdated"
+
 // Filter asks clamd.
 type Filter struct {
 	cfg      Config
@@ -24,35 +30,14 @@ type Filter struct {
 
 	// streams is set when clamd on a unix socket can't take descriptors.
 	streams atomic.Bool
+	version atomic.Pointer[Version] // nil: nobody asked yet
 }
 
 // New checks the configuration. It does no I/O.
 func New(cfg Config) (*Filter, error) {
-	def := DefaultConfig()
-	if len(cfg.Address) == 0 {
-		cfg.Address = def.Address
-	}
-	if cfg.Timeout == 0 {
-		cfg.Timeout = def.Timeout
-	}
-	if cfg.MaxSize == 0 {
-		cfg.MaxSize = def.MaxSize
-	}
-	if cfg.MaxConcurrent == 0 {
-		cfg.MaxConcurrent = def.MaxConcurrent
-	}
+	cfg = cfg.withDefaults()
 	backends, err := filters.ParseBackends(cfg.Address, "unix", "tcp")
-	errs := []error{err, cfg.OnError.Validate()}
-	if cfg.Timeout < 0 {
-		errs = append(errs, errors.New("timeout: is negative"))
-	}
-	if cfg.MaxSize < 0 {
-		errs = append(errs, errors.New("max_size: is negative"))
-	}
-	if cfg.MaxConcurrent < 0 {
-		errs = append(errs, errors.New("max_concurrent: is negative"))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(err, cfg.Validate()); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return &Filter{cfg: cfg, backends: backends}, nil
@@ -70,46 +55,91 @@ func (f *Filter) Step() filters.Step {
 	}
 }
 
-// Check scans the message.
+// Check scans the message as it came and then, where there is more to it than
+// plain text, everything that a mail program could see in it.
 func (f *Filter) Check(ctx context.Context, tx *mail.Transaction) (filters.Report, error) {
-	if size := contentSize(tx.Message); size > f.cfg.MaxSize {
-		return notScanned("too large", fmt.Sprintf("%d bytes, max_size is %d", size, f.cfg.MaxSize)), nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.Timeout)
 	defer cancel()
+	found := f.outdated()
+	if size := contentSize(tx.Message); size > f.cfg.MaxSize {
+		return filters.Report{Findings: append(found, notScanned("too large", fmt.Sprintf("%d bytes, max_size is %d", size, f.cfg.MaxSize)))}, nil
+	}
 	a, err := f.scan(ctx, tx.Message)
 	if err != nil {
 		return filters.Report{}, fmt.Errorf("%s: %w", name, err)
 	}
-	switch a.result {
-	case infected:
-		return report(classify(a.signature)), nil
-	case tooLarge:
-		return notScanned("too large", "clamd's StreamMaxLength is below max_size"), nil
-	case clean:
-		return cleanUnlessOpaque(tx.Message)
+	what := f.finding(a, "")
+	if !isVirus(what) && !isPlain(tx) {
+		more, err := f.views(ctx, tx.Message)
+		if err != nil {
+			return filters.Report{}, fmt.Errorf("%s: parts: %w", name, err)
+		}
+		what = merge(what, more)
 	}
-	return filters.Report{}, fmt.Errorf("%s: no result", name)
+	if len(what) == 0 {
+		if what, err = f.cleanUnlessOpaque(tx); err != nil {
+			return filters.Report{}, err
+		}
+	}
+	return filters.Report{Findings: append(found, what...)}, nil
+}
+
+// finding is what an answer says; nothing when it is clean.
+func (f *Filter) finding(a answer, part string) []mail.Finding {
+	var found mail.Finding
+	switch a.result {
+	case clean:
+		return nil
+	case infected:
+		found = f.cfg.classify(a.signature)
+	default:
+		found = notScanned("too large", "clamd's StreamMaxLength is below max_size")
+	}
+	if part != "" {
+		found.Text = strings.TrimPrefix(found.Text+", in part "+mail.CleanText(part), ", ")
+	}
+	return []mail.Finding{found}
+}
+
+func isVirus(found []mail.Finding) bool {
+	return slices.ContainsFunc(found, func(f mail.Finding) bool { return f.Name == mail.FindingVirus })
+}
+
+// maxFindings bounds what one message is reported for.
+const maxFindings = 20
+
+// merge adds what was not found yet.
+func merge(found, more []mail.Finding) []mail.Finding {
+	for _, m := range more {
+		known := slices.ContainsFunc(found, func(f mail.Finding) bool { return f.Name == m.Name && f.Value == m.Value })
+		if !known && (len(found) < maxFindings || m.Name == mail.FindingVirus) {
+			found = append(found, m)
+		}
+	}
+	return found
 }
 
 // cleanUnlessOpaque doubts a clean answer about what clamd could not open.
-func cleanUnlessOpaque(m *mail.Message) (filters.Report, error) {
-	what, err := opaque(m.Body())
+func (f *Filter) cleanUnlessOpaque(tx *mail.Transaction) ([]mail.Finding, error) {
+	what, err := opaque(tx.Message.Body())
 	if err != nil {
-		return filters.Report{}, fmt.Errorf("%s: read the message: %w", name, err)
+		return nil, fmt.Errorf("%s: read the message: %w", name, err)
+	}
+	if what == "" && tx.Inside != nil {
+		for _, p := range tx.Inside.Parts {
+			if p.Encrypted && p.Archive != "" {
+				what = "encrypted " + p.Archive
+			}
+		}
 	}
 	if what != "" {
-		return notScanned(what, "clamd can't look inside"), nil
+		return []mail.Finding{f.cfg.Encrypted.of(what, "clamd can't look inside")}, nil
 	}
-	return report(mail.Finding{Name: mail.FindingClean}), nil
+	return []mail.Finding{{Name: mail.FindingClean}}, nil
 }
 
-func report(f mail.Finding) filters.Report {
-	return filters.Report{Findings: []mail.Finding{f}}
-}
-
-func notScanned(why, text string) filters.Report {
-	return report(mail.Finding{Name: mail.FindingNotScanned, Value: why, Text: text})
+func notScanned(why, text string) mail.Finding {
+	return mail.Finding{Name: mail.FindingNotScanned, Value: why, Text: text}
 }
 
 // scan asks one clamd after the other until one has a result. A clamd that

@@ -22,12 +22,15 @@ import (
 
 // fakeClamd speaks clamd's protocol and says what it is told to say.
 type fakeClamd struct {
-	reply    string // to a scan
-	pong     string // to a ping; "": PONG
-	early    int    // reply and hang up after so many bytes of a stream
-	silent   bool   // read nothing, say nothing
-	linger   bool   // don't hang up after the reply
-	denied   bool   // hang up over a descriptor
+	reply    string                             // to a scan
+	pong     string                             // to a ping; "": PONG
+	early    int                                // reply and hang up after so many bytes of a stream
+	silent   bool                               // read nothing, say nothing
+	linger   bool                               // don't hang up after the reply
+	denied   bool                               // hang up over a descriptor
+	version  string                             // to VERSION
+	numbered func(n int, content string) string // answers within a session
+
 	address  string
 	mu       sync.Mutex
 	commands []string
@@ -99,6 +102,10 @@ func (f *fakeClamd) serve(c net.Conn) {
 			f.pong = "PONG\x00"
 		}
 		_, _ = io.WriteString(c, f.pong)
+	case "VERSION":
+		_, _ = io.WriteString(c, f.version)
+	case "IDSESSION":
+		f.session(bufio.NewReader(c), c)
 	case "INSTREAM":
 		if f.stream(bufio.NewReader(c)) {
 			_, _ = io.WriteString(c, f.reply)
@@ -106,6 +113,23 @@ func (f *fakeClamd) serve(c net.Conn) {
 	case "FILDES":
 		if !f.denied && f.descriptor(c.(*net.UnixConn)) {
 			_, _ = io.WriteString(c, f.reply)
+		}
+	}
+}
+
+// session answers streams by number, until END.
+func (f *fakeClamd) session(r *bufio.Reader, c net.Conn) {
+	for n := 1; ; n++ {
+		command, err := r.ReadString(0)
+		f.mu.Lock()
+		f.commands = append(f.commands, strings.TrimSuffix(command, "\x00"))
+		f.content.Reset()
+		f.mu.Unlock()
+		if err != nil || command != "zINSTREAM\x00" || !f.stream(r) {
+			return
+		}
+		if _, err := io.WriteString(c, f.numbered(n, f.got())); err != nil {
+			return
 		}
 	}
 }
@@ -191,7 +215,7 @@ func message(t *testing.T, text string) *mail.Transaction {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &mail.Transaction{Stage: mail.StageMessage, Message: m}
+	return &mail.Transaction{Stage: mail.StageMessage, Message: m, Inside: &mail.Inside{}} // plain
 }
 
 // verdict is what a check came to, in one line.

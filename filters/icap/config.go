@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gatepost/filters"
+	"gatepost/internal/mime"
 )
 
 // Config of the filter.
@@ -34,6 +35,9 @@ type Config struct {
 	MaxSize int64 `toml:"max_size,size"`
 	// MaxConcurrent is how many scans run at a time. Default 10.
 	MaxConcurrent int `toml:"max_concurrent"`
+
+	// Inside has the limits of taking messages apart.
+	Inside mime.Config `toml:"-"`
 }
 
 // Method says how the message is dressed up.
@@ -63,6 +67,7 @@ func DefaultConfig() Config {
 		OnError:       filters.TempFail,
 		MaxSize:       100 << 20,
 		MaxConcurrent: 10,
+		Inside:        mime.DefaultConfig(),
 	}
 }
 
@@ -89,6 +94,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxConcurrent == 0 {
 		c.MaxConcurrent = def.MaxConcurrent
+	}
+	if c.Inside == (mime.Config{}) {
+		c.Inside = def.Inside
 	}
 	return c
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -109,6 +110,13 @@ func isPlain(tx *mail.Transaction) bool {
 // errGone is that the server told its options and closed the connection.
 var errGone = errors.New("the server closed the connection behind its options")
 
+// beyond are the limits of taking apart: over them the scanner has not seen all
+// that a mail program could show. What archives did not show is its own affair,
+// it opens them itself; a message whose content is elsewhere is one for rules.
+var beyond = [...]string{
+	mime.OverDepth, mime.OverParts, mime.OverDecoded, mime.OverTime, mime.OverWork, mime.OverHeader, mime.OverReadings, mime.SignedInside, mime.Unreadable,
+}
+
 // errFound ends a walk.
 var errFound = errors.New("found")
 
@@ -116,18 +124,11 @@ var errFound = errors.New("found")
 func (f *Filter) parts(ctx context.Context, m *mail.Message) (verdict, error) {
 	found := verdict{result: clean}
 	var failed error
-	limits := mime.DefaultConfig()
+	limits := f.cfg.Inside
 	limits.Time = f.cfg.Timeout
 	inside := mime.Walk(ctx, m, limits, func(p mail.Part, content io.Reader) error {
-		if p.Depth > 0 {
-			return nil // in an archive, which the scanner opens itself
-		}
-		o, err := part(content)
-		if err != nil {
-			return err // the walk tells
-		}
 		var v verdict
-		if v, failed = f.scan(ctx, o); failed != nil {
+		if v, failed = f.scan(ctx, part(content)); failed != nil {
 			return failed
 		}
 		if v.result != clean {
@@ -142,8 +143,13 @@ func (f *Filter) parts(ctx context.Context, m *mail.Message) (verdict, error) {
 		return verdict{}, failed
 	case ctx.Err() != nil:
 		return verdict{}, ctx.Err()
-	case found.result == clean && len(inside.Unseen) > 0:
-		return verdict{result: unseen, name: mail.CleanText(inside.Unseen[0]), text: "a part could not be taken out"}, nil
+	case found.result != clean:
+		return found, nil
+	}
+	for _, u := range inside.Unseen {
+		if slices.Contains(beyond[:], u) {
+			return verdict{result: unseen, name: "limit of " + u, text: "a part was not taken out of the message"}, nil
+		}
 	}
 	return found, nil
 }
@@ -152,11 +158,11 @@ func (f *Filter) parts(ctx context.Context, m *mail.Message) (verdict, error) {
 // connection.
 const inMemory = 1 << 20
 
-func part(content io.Reader) (object, error) {
-	head, err := io.ReadAll(io.LimitReader(content, inMemory))
-	if err != nil {
-		return object{}, fmt.Errorf("%w: %w", errContent, err)
-	}
+// part is what can be read of a part: that it could not be read to its end, the
+// walk tells.
+func part(content io.Reader) object {
+	content = readable{content}
+	head, _ := io.ReadAll(io.LimitReader(content, inMemory)) // which never fails
 	o := object{kind: "application/octet-stream", once: len(head) == inMemory}
 	o.open = func() io.Reader {
 		if !o.once {
@@ -164,7 +170,18 @@ func part(content io.Reader) (object, error) {
 		}
 		return io.MultiReader(bytes.NewReader(head), content)
 	}
-	return o, nil
+	return o
+}
+
+// readable ends where its content can't be read any more.
+type readable struct{ io.Reader }
+
+func (r readable) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // report turns the result into a finding.

@@ -28,6 +28,15 @@ type Status struct {
 	Listeners []Listener     `json:"listeners"`
 	Queue     map[string]int `json:"queue"` // messages by state
 	State     StoreStatus    `json:"state"`
+	Daemons   []Daemon       `json:"daemons"` // behind filters, those that tell their version
+}
+
+// Daemon is a scanner behind a filter.
+type Daemon struct {
+	Filter     string     `json:"filter"`
+	Version    string     `json:"version,omitempty"`    // "": it has not answered yet
+	Signatures *time.Time `json:"signatures,omitempty"` // when they were made; nil: it doesn't say
+	Late       bool       `json:"late,omitempty"`       // they are older than they may be
 }
 
 // Listener is one that is open.

@@ -45,6 +45,7 @@ type Metrics struct {
 	dnsQueries       *prometheus.CounterVec
 
 	reputation
+	*scanners
 }
 
 // New makes the metrics of a gateway of that version.
@@ -78,6 +79,7 @@ func New(version string) *Metrics {
 	m.records = counters("history_records_total", "What the history was to keep: written, full (its line was), failed, panic.", "result")
 	m.registry.MustRegister(m.records)
 	m.reputation = newReputation(m.registry)
+	m.scanners = newScanners(m.registry)
 	m.registry.MustRegister(
 		m.reloadOK, m.reloadTime, m.connectionsActive, m.connections, m.messages, m.recipients, m.logins, m.recipientAnswers, m.guesses, m.messageSize,
 		m.filterDuration, m.filterResults, m.filterUp, m.deliveries, m.deliveryDuration, m.rescans, m.notifications, m.storeErrors, m.logLost, m.dnsQueries, buildInfo(version),
