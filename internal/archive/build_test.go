@@ -121,7 +121,6 @@ type rawZip struct {
 	local, central string // names
 	text           string
 	flags, method  uint16
-	at             int // of the local header; found by itself when 0
 	extra          string
 	unlisted       bool
 	mode           uint32

@@ -117,7 +117,6 @@ func TestKinds(t *testing.T) {
 		{"a.exe.zst", is(zstded(t, []byte(in.text))), "zst", "a.exe.zst/a.exe"},
 		{"a.exe.lzma", is(lzmaed(t, []byte(in.text))), "lzma", "a.exe.lzma/a.exe"},
 		{"x5.rar", is(rar5(in)), "rar", "x5.rar/a.exe"},
-		{"x4.rar", is(rar4(0, 0, in)), "rar", "x4.rar/a.exe"},
 		{"x.iso", is(isoImage(in.text)), "iso", "x.iso/schön.exe"},
 		{"x.z.xz.gz.zip", is(zipped(t, file{"b.gz", string(gzipped(t, "", xzed(t, zstded(t, []byte(in.text)))))})), "zip", "x.z.xz.gz.zip/b.gz/b/b/b"},
 
@@ -171,7 +170,8 @@ func TestLocked(t *testing.T) {
 		{"zip AES", seven("-tzip", "-mem=AES256", "x.zip"), []string{"zip AES/a.exe"}, true, ""},
 		{"7z", seven("x.7z"), []string{"7z/a.exe"}, true, ""},
 		{"7z names too", seven("-mhe=on", "x.7z"), nil, true, "list of files is encrypted"},
-		{"rar", is(rar4(0, 4, in)), []string{"rar/a.exe"}, true, ""},
+		{"rar", is(rar4(0, 4, in)), []string{"rar/a.exe"}, true, "names only"},
+		{"old rar", is(rar4(0, 0, in)), []string{"old rar/a.exe"}, false, "names only"},
 		{"rar names too", is(rar4(0x80, 0, in)), nil, true, "list of files is encrypted"},
 		{"cab", is(cabinet("a.exe")), []string{"cab/a.exe"}, false, "cab not opened"},
 		{"arj", is([]byte("\x60\xea\x28\x00\x22\x0b\x01\x0b\x10\x00\x02\x00 and so on")), nil, false, "arj not opened"},
@@ -193,6 +193,16 @@ func TestLocked(t *testing.T) {
 				t.Errorf("result = %+v", s.Result)
 			}
 		})
+	}
+}
+
+// TestOldRar: with enough memory the content of RAR 4 is read as well.
+func TestOldRar(t *testing.T) {
+	l := DefaultLimits()
+	l.Memory = 1 << 30
+	s := look(t, "x.rar", rar4(0, 0, file{"a.exe", secret}), l)
+	if s.content["x.rar/a.exe"] != secret || len(s.Unseen) > 0 {
+		t.Errorf("%q %+v", s.content, s.Result)
 	}
 }
 
