@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"io"
 	"slices"
 
 	"gatepost/internal/mail"
@@ -93,6 +94,16 @@ func planHold(v mail.Verdict, rcpts []mail.Path, mayDelete bool) plan {
 		return p
 	}
 	one := v.For(delivered[0])
+	delivered = slices.DeleteFunc(delivered, func(i int) bool {
+		other := v.For(i)
+		if sameBody(one.Edits, other.Edits) {
+			return false
+		}
+		other.Reason = otherBody
+		p.held = grouped(p.held, other, rcpts[i])
+		gone = append(gone, mail.DeleteRecipient{Recipient: rcpts[i].Address})
+		return true
+	})
 	if !mayDelete && len(p.held) > 0 {
 		one.Reason = "the MTA lets no filter delete recipients, and others' copies are held: " + p.held[0].Verdict.Reason
 		for _, i := range delivered {
@@ -123,6 +134,22 @@ func sameEdits(a, b []mail.Edit) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
+// otherBody is why a copy is held that could be delivered: an MTA has one body
+// for all. Who is to get a message without a part must not get it with that.
+const otherBody = "an MTA delivers one text to all recipients, and this recipient's copy has other parts"
+
+// sameBody reports whether two verdicts leave the same body.
+func sameBody(a, b []mail.Edit) bool { return body(a) == body(b) }
+
+func body(edits []mail.Edit) (b io.ReaderAt) {
+	for _, e := range edits {
+		if r, ok := e.(mail.ReplaceBody); ok {
+			b = r.Body
+		}
+	}
+	return b
+}
+
 // oneForAll makes one verdict of those for several recipients. The protocol has
 // one answer at the end of a message and one header for all: a recipient whose
 // mail is dropped is taken out of the envelope; if any other's is held, the
@@ -140,6 +167,11 @@ func oneForAll(v mail.Verdict, rcpts []mail.Path) mail.Verdict {
 			continue
 		case r.Action.Delivers() && one.Action == mail.Discard:
 			one = r
+		case r.Action.Delivers() && one.Action.Delivers() && !sameBody(one.Edits, r.Edits):
+			if body(one.Edits) != nil {
+				r.Edits = one.Edits
+			}
+			one = mail.Verdict{Action: mail.Quarantine, Reason: otherBody, Edits: r.Edits}
 		case r.Action > mail.Discard && (one.Action == mail.Discard || one.Action < mail.Quarantine):
 			one = mail.Verdict{Action: mail.Quarantine, Reason: r.Reason, Edits: r.Edits}
 		}

@@ -18,6 +18,10 @@ func TestHold(t *testing.T) {
 	deliver, drop := mail.Verdict{Action: mail.Accept}, mail.Verdict{Action: mail.Discard, Reason: "list"}
 	hold := func(why string) mail.Verdict { return mail.Verdict{Action: mail.Quarantine, Reason: why} }
 	reject := mail.Verdict{Action: mail.Reject, Reply: mail.Reply{Code: 550, Text: "no"}}
+	strip := func(body string) mail.Verdict {
+		return mail.Verdict{Action: mail.Accept, Edits: []mail.Edit{mail.ReplaceBody{Body: strings.NewReader(body), Size: int64(len(body))}}}
+	}
+	note := strip("note\r\n")
 	mixed := func(v ...mail.Verdict) mail.Verdict {
 		return mail.Verdict{Action: mail.Quarantine, Reason: "mixed", Recipients: v}
 	}
@@ -41,6 +45,9 @@ func TestHold(t *testing.T) {
 		{name: "nobody", verdict: mixed(deliver, deliver, deliver), answer: "c"},
 		{name: "MTA without DELRCPT", verdict: mixed(deliver, hold("a"), drop), rights: wantedActions &^ milter.OptRemoveRcpt,
 			held: "r1@b.example: a; r0@b.example: the MTA lets no filter delete recipients, and others' copies are held: a", answer: "d"},
+		{name: "one body for all", verdict: mixed(note, note, note), answer: "bnote\r\n c"},
+		{name: "another body for one", verdict: mixed(deliver, note, deliver), held: "r1@b.example: " + otherBody, answer: "-<r1@b.example>| c"},
+		{name: "another body for two", verdict: mixed(note, deliver, strip("other\r\n")), held: "r1@b.example: " + otherBody + "; r2@b.example: " + otherBody, answer: "-<r1@b.example>| -<r2@b.example>| bnote\r\n c"},
 		{name: "plain", verdict: deliver, answer: "c"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -163,6 +163,18 @@ func TestTexts(t *testing.T) {
 			}
 		})
 	}
+	for _, via := range []mail.Via{mail.ViaSMTP, mail.ViaMilter} {
+		tx := judged(t, []string{"u@example.net", "x@elsewhere.example"})
+		tx.Session.Trusted, tx.Session.Via = true, via
+		tx.Envelope.Sender = path(t, "s@example.com")
+		v := textSet(t, with).Decide(tx, nil)
+		if got, want := len(v.Recipients) > 0, via == mail.ViaSMTP; got != want {
+			t.Errorf("%s: inside and outside get copies of their own: %t, want %t", via, got, want)
+		}
+		if last := v.For(1); words(last) != `text "Acme" false; text "Everywhere" false` {
+			t.Errorf("%s: outside gets %s", via, words(last))
+		}
+	}
 	if textSet(t, nil).AddsText() || !textSet(t, with).AddsText() {
 		t.Error("AddsText is wrong")
 	}

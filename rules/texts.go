@@ -163,8 +163,22 @@ func (s *Set) AddsText() bool { return s.texts.banner != nil || len(s.texts.foot
 
 const bannerMark = "b"
 
-// textsFor says which texts a recipient's copy gets.
+// textsFor says which texts a recipient's copy gets. An MTA that asks us has one
+// copy for all: it gets what is for any of them.
 func (s *Set) textsFor(tx *mail.Transaction, to mail.Address) string {
+	if tx.Session == nil || tx.Session.Via != mail.ViaMilter || !s.AddsText() {
+		return s.textsOf(tx, to)
+	}
+	longest := ""
+	for _, r := range tx.Envelope.Recipients {
+		if list := s.textsOf(tx, r.Address); len(list) > len(longest) {
+			longest = list
+		}
+	}
+	return longest
+}
+
+func (s *Set) textsOf(tx *mail.Transaction, to mail.Address) string {
 	t := &s.texts
 	if t.banner == nil && len(t.footers) == 0 || tx.Session == nil {
 		return ""

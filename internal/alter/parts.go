@@ -127,6 +127,7 @@ func (w *work) rename(t target) {
 	c.drop = []string{"content-description", "content-location"}
 	if t.node.headerAt < 0 {
 		w.edits = append(w.edits, c.edits(t.node.header)...)
+		w.pieces = append(w.pieces, piece{}) // a body of its own: who has one copy for all sees that this is another
 	} else {
 		w.pieces = append(w.pieces, piece{t.node.headerAt, t.node.at - t.node.headerAt, c.header(t.node.header)})
 	}
