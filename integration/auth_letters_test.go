@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +32,7 @@ func newAuthors(t *testing.T) *authors {
 	t.Helper()
 	a := &authors{T: t, py: testkit.NewDKIMPy(t), records: make(map[string]string), keys: make(map[string]string)}
 	zone := []string{
-		`good.test. 60 IN TXT "v=spf1 ip4:127.0.0.1 -all"`, `_dmarc.good.test. 60 IN TXT "v=DMARC1; p=reject; sp=quarantine; np=reject"`, "www.good.test. 60 IN A 192.0.2.1",
+		`good.test. 60 IN TXT "v=spf1 ip4:127.0.0.1 ip4:192.0.2.25 -all"`, `_dmarc.good.test. 60 IN TXT "v=DMARC1; p=reject; sp=quarantine; np=reject"`, "www.good.test. 60 IN A 192.0.2.1",
 		`evil.test. 60 IN TXT "v=spf1 +all"`, `deny.test. 60 IN TXT "v=spf1 -all"`, `late.test. 60 IN TXT "v=spf1 +all foo:bar"`,
 		`_dmarc.held.test. 60 IN TXT "v=DMARC1; p=quarantine"`, `_dmarc.watch.test. 60 IN TXT "v=DMARC1; p=none"`, `_dmarc.trial.test. 60 IN TXT "v=DMARC1; p=reject; t=y"`,
 		`_dmarc.strict.test. 60 IN TXT "v=DMARC1; p=reject; adkim=s; aspf=s"`,
@@ -103,7 +105,11 @@ func (a *authors) crafted(tags, text string) string {
 	if err != nil {
 		a.Fatal(err)
 	}
-	body, err := dkim.BodyHash(m.Body(), dkim.Relaxed)
+	signed := m.Body()
+	if n, err := strconv.Atoi(parsed["l"]); err == nil { // of a body that is canonical as it stands
+		signed = io.NewSectionReader(signed, 0, int64(n))
+	}
+	body, err := dkim.BodyHash(signed, dkim.Relaxed)
 	if err != nil {
 		a.Fatal(err)
 	}
@@ -157,6 +163,7 @@ func (a *authors) letters() []authLetter {
 		{"signed with Ed25519 by python3-dkim", "", "x@deny.test", a.signed("good.test", "e", good), "250 spf=fail dkim=pass dmarc=pass", ""},
 		{"signed twice", "", "x@deny.test", a.signed("good.test", "e", ours), "250 spf=fail dkim=pass dkim=pass dmarc=pass", ""},
 		{"forged", "", "x@deny.test", good, "550", ""},
+		{"signed by somebody else", "", "x@deny.test", a.signed("evil.test", "r", good), "550", ""},
 		{"changed on the way", "", "x@deny.test", ours + "more\n", "550", ""},
 		{"p=quarantine", "", "x@deny.test", by("a@held.test"), "250 held", ""},
 		{"p=none", "", "x@deny.test", by("a@watch.test"), "250 spf=fail " + none + "dmarc=fail", ""},
@@ -178,7 +185,7 @@ func (a *authors) letters() []authLetter {
 		{"H3 blank before the colon", "", "a@good.test", "Subject: x\nFrom : a@good.test\n" + head + "\nbody\n", "550", "250 spf=pass " + none + "dmarc=pass"},
 		{"H3 shown as another", "", "x@evil.test", by("\"a@good.test\" <x@evil.test>"), "250 spf=pass " + none + "dmarc=none", ""},
 
-		{"D1 l=", "", "x@deny.test", craft("; l=3"), "550", ""},
+		{"D1 l=, and more behind it", "", "x@deny.test", craft("; l=6") + "<b>more</b>\n", "550", ""},
 		{"D2 a second Subject", "", "x@deny.test", "Subject: Buy\n" + ours, "550", ""},
 		{"D2 expired", "", "x@deny.test", craft("; t=1500000000; x=1600000000"), "550", ""},
 		{"D2 made in the future", "", "x@deny.test", craft("; t=4000000000"), "550", ""},

@@ -139,3 +139,10 @@ func (d *DNS) answer(q *dns.Msg) *dns.Msg {
 	})
 	return a
 }
+
+// Copy returns a server that is not started, with the same records and failures.
+func (d *DNS) Copy() *DNS {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &DNS{records: slices.Clone(d.records), signed: slices.Clone(d.signed), silent: slices.Clone(d.silent)}
+}
