@@ -10,7 +10,9 @@ func (c *Config) readScanner(s named, kind string, f *Filter, extra any) bool {
 	case "icap":
 		cfg := icap.DefaultConfig()
 		s.bind(&cfg, extra)
-		s.notZero(&cfg)
+		checked := cfg
+		checked.Preview = 1 // 0 is a word for none
+		s.notZero(&checked)
 		f.ICAP = &cfg
 		if cfg.Service == "" && !s.has("service") {
 			s.child("service").missing(`service = "avscan", the name of the service on the ICAP server`)
