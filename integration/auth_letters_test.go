@@ -8,6 +8,9 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -92,6 +95,32 @@ func (a *authors) signed(domain, selector, text string) string {
 	return strings.ReplaceAll(field, "\r\n", "\n") + text
 }
 
+// byOpenDKIM is a message with a signature by opendkim.
+func (a *authors) byOpenDKIM(domain, canon, algorithm, text string) string {
+	a.Helper()
+	dir := testkit.Dir(a.T)
+	for name, content := range map[string]string{
+		"key": a.keys["r"], "message": string(wire(text)),
+		"conf": "Mode s\nSyslog no\nRequireSafeKeys no\nSelector r\nDomain " + domain + "\nKeyFile " + filepath.Join(dir, "key") +
+			"\nCanonicalization " + canon + "\nSignatureAlgorithm " + algorithm + "\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			a.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(a.Context(), testkit.Program(a.T, "opendkim", "opendkim"), "-x", filepath.Join(dir, "conf"), "-vvv", "-t", filepath.Join(dir, "message"))
+	out, err := cmd.Output()
+	if err != nil {
+		a.Fatalf("opendkim: %v", err)
+	}
+	_, value, _ := strings.Cut(string(out), "hname='DKIM-Signature' hvalue='")
+	value, _, ok := strings.Cut(value, "'")
+	if !ok {
+		a.Fatalf("opendkim did not sign: %s", out)
+	}
+	return "DKIM-Signature: " + value + "\n" + text
+}
+
 // crafted is a message with a signature that no program makes: with these tags,
 // by the Ed25519 key.
 func (a *authors) crafted(tags, text string) string {
@@ -160,6 +189,10 @@ func (a *authors) letters() []authLetter {
 	rows := []authLetter{
 		{"SPF", "", "a@good.test", good, "250 spf=pass " + none + "dmarc=pass", ""},
 		{"signed with RSA by python3-dkim", "", "x@deny.test", ours, "250 spf=fail dkim=pass dmarc=pass", ""},
+		{"signed by opendkim, relaxed/simple", "", "x@deny.test", a.byOpenDKIM("good.test", "relaxed/simple", "rsa-sha256", good), "250 spf=fail dkim=pass dmarc=pass", ""},
+		{"signed by opendkim, simple/simple", "", "x@deny.test", a.byOpenDKIM("good.test", "simple/simple", "rsa-sha256", good), "250 spf=fail dkim=pass dmarc=pass", ""},
+		{"signed by opendkim, simple/relaxed", "", "x@deny.test", a.byOpenDKIM("good.test", "simple/relaxed", "rsa-sha256", good), "250 spf=fail dkim=pass dmarc=pass", ""},
+		{"signed by opendkim with SHA-1", "", "x@deny.test", a.byOpenDKIM("good.test", "relaxed/simple", "rsa-sha1", good), "550", ""},
 		{"signed with Ed25519 by python3-dkim", "", "x@deny.test", a.signed("good.test", "e", good), "250 spf=fail dkim=pass dmarc=pass", ""},
 		{"signed twice", "", "x@deny.test", a.signed("good.test", "e", ours), "250 spf=fail dkim=pass dkim=pass dmarc=pass", ""},
 		{"forged", "", "x@deny.test", good, "550", ""},

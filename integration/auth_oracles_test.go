@@ -31,14 +31,15 @@ func opendkimDiffers() differences {
 	)
 	return differences{
 		"H3 encoded address": from, "H3 null": from, "H3 none": from, "H3 empty": from, "H3 blank before the name": from, "H3 blank before the colon": from,
-		"D1 l=, and more behind it": "pass: what is behind l= is anybody's, and we don't take it (RFC 6376 8.2)",
-		"D2 a second Subject":       "pass: readers show the one on top, which nobody signed (RFC 6376 8.15)",
-		"D2 expired":                "permerror: RFC 8601 has policy for what is not acceptable to the verifier",
-		"D2 made in the future":     "permerror: the same",
-		"D3 names in h=":            "fail: it looks for all 9000 names; we stop before",
-		"D3 a huge key":             "none: its data has no such key; it answers 4xx",
-		"D3 signatures":             "fail fail fail neutral neutral neutral neutral neutral neutral neutral: it verifies three; we ten, of 300",
-		"D4 d= with a comment":      reader, "D4 d= with more results": reader,
+		"D1 l=, and more behind it":     "pass: what is behind l= is anybody's, and we don't take it (RFC 6376 8.2)",
+		"signed by opendkim with SHA-1": "pass: RFC 8301 3.1 wants no SHA-1 any more",
+		"D2 a second Subject":           "pass: readers show the one on top, which nobody signed (RFC 6376 8.15)",
+		"D2 expired":                    "permerror: RFC 8601 has policy for what is not acceptable to the verifier",
+		"D2 made in the future":         "permerror: the same",
+		"D3 names in h=":                "fail: it looks for all 9000 names; we stop before",
+		"D3 a huge key":                 "none: its data has no such key; it answers 4xx",
+		"D3 signatures":                 "fail fail fail neutral neutral neutral neutral neutral neutral neutral: it verifies three; we ten, of 300",
+		"D4 d= with a comment":          reader, "D4 d= with more results": reader,
 		"D8 SERVFAIL for a key": ask,
 	}
 }
