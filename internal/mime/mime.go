@@ -28,7 +28,7 @@ type Config struct {
 	// Parts is how many there may be, all readings and the files in archives
 	// counted. Default 1000.
 	Parts int `toml:"parts"`
-	// Decoded is how much is decoded and unpacked. Default 400MB.
+	// Decoded is how much is decoded of all parts together. Default 400MB.
 	Decoded int64 `toml:"decoded,size"`
 	// Text is how much is kept of what there is to read. Default 64KB.
 	Text int64 `toml:"text,size"`
