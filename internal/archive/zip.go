@@ -330,7 +330,9 @@ func (z *zipWalk) show(f *zipFile) error {
 	if f.link && f.size < maxName {
 		b, _ := io.ReadAll(io.LimitReader(z.content(f, f.method, raw), maxName))
 		e.Link = string(b)
-		z.tell(&z.res.Ambiguous, z.box.name+"/"+f.names[0], "a symbolic link")
+		if why := oddName(e.Link); why != "" {
+			z.tell(&z.res.Ambiguous, z.box.name+"/"+f.names[0], "a link with %s", why)
+		}
 	}
 	if e.Encrypted {
 		return z.file(e, nil)
