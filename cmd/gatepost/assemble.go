@@ -25,6 +25,7 @@ import (
 	"gatepost/proxy/queue"
 	"gatepost/proxy/spool"
 	"gatepost/rules"
+	"gatepost/rules/policy"
 )
 
 // gateway is all parts of a gateway that takes mail.
@@ -45,7 +46,8 @@ type gateway struct {
 	bare      generations           // rules without filters, before the handlers of listeners
 	frame     atomic.Pointer[frame] // around those handlers
 	daemons   atomic.Pointer[[]daemon]
-	throttle  *users.Throttle       // of failed logins, on all listeners
+	ruleWork  *ruleWork
+	throttle  *users.Throttle // of failed logins, on all listeners
 	windows   *windows
 	drac      *drac.Server                   // nil: there is none
 	servers   []*proxy.Server                // one for each listener of boot
@@ -97,6 +99,10 @@ func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar, m *met
 	})
 	if err != nil {
 		return nil, err
+	}
+	g.ruleWork = &ruleWork{
+		hits: policy.NewHits(), lists: policy.NewLive(listStore{g.state}, log),
+		notices: &noticeWriter{cfg.Hostname, g.spool, g.queue, log},
 	}
 	if err := g.assembleRescan(cfg, fail); err != nil {
 		return nil, err
@@ -164,7 +170,7 @@ func (g *gateway) hold(ctx context.Context, tx *mail.Transaction, copies []milte
 
 func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
 	deps := console.ControlDeps{
-		Queue: mailQueue{g.queue, &g.admin, g.lives()}, State: g.state, Status: g.status, Reload: g.reload, Log: g.log,
+		RuleHits: g.ruleWork.counted, Queue: mailQueue{g.queue, &g.admin, g.lives()}, State: g.state, Status: g.status, Reload: g.reload, Log: g.log,
 	}
 	if g.history != nil {
 		deps.History = g.history
@@ -189,10 +195,13 @@ type router interface {
 
 // newJudge makes the filters and the rules over them.
 func newJudge(cfg *config.Config, to router, t tools) (*ruled, error) {
-	policy := cfg.Rules
-	policy.Routed = func(a mail.Address) bool { _, ok := to.Route(a); return ok }
-	policy.Refused = to.Refusal
-	set, err := rules.Load(policy)
+	policies := cfg.Rules
+	policies.Routed = func(a mail.Address) bool { _, ok := to.Route(a); return ok }
+	policies.Refused = to.Refusal
+	if t.work != nil {
+		policies.Files.Dynamic = t.work.lists
+	}
+	set, err := rules.Load(policies)
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +218,7 @@ func newJudge(cfg *config.Config, to router, t tools) (*ruled, error) {
 	m, err := filters.New(filtering, steps, set, t.observer, t.log)
 	// Without a filter, and without rules about content, nobody wants the body.
 	return &ruled{
-		Multiplexer: m, rules: set, stages: decides(cfg, set, steps), readsBody: t.signer != nil || set.AddsText() || !set.Policies().Empty(mail.StageMessage) || slices.ContainsFunc(steps, looksInside), blockers: b.blockers, daemons: b.daemons,
+		Multiplexer: m, rules: set, work: t.work, stages: decides(cfg, set, steps), readsBody: t.signer != nil || set.AddsText() || !set.Policies().Empty(mail.StageMessage) || slices.ContainsFunc(steps, looksInside), blockers: b.blockers, daemons: b.daemons,
 	}, err
 }
 
@@ -238,6 +247,7 @@ func (g *gateway) newJudges(cfg *config.Config) (judge, bare *ruled, err error) 
 // renew puts a generation in place.
 func (g *gateway) renew(judge, bare *ruled) {
 	g.frame.Store(judge.frame)
+	g.ruleWork.lists.Use(judge.rules.Policies().DynamicLists())
 	g.daemons.Store(&judge.daemons)
 	g.judges.replace(judge)
 	if bare != nil {
@@ -249,6 +259,7 @@ func (g *gateway) renew(judge, bare *ruled) {
 type ruled struct {
 	*filters.Multiplexer
 	rules     *rules.Set
+	work      *ruleWork // nil: none
 	stages    []mail.Stage
 	readsBody bool
 	frame     *frame              // nil: none
@@ -354,7 +365,7 @@ func (g *gateway) run(ctx context.Context) error {
 	records := start(fail, g.records)
 	disk := start(fail, g.spool.Run)
 	delivery := start(fail, g.queue.Run)
-	judging := start(fail, g.rescan.Run)
+	judging := start(fail, g.rescan.Run, g.ruleWork.lists.Run)
 	accept := start(fail, listeners...)
 	g.log.Info("started", "version", thisBuild().Version, "hostname", g.boot.Hostname, "listeners", len(g.servers), "milters", len(g.milters))
 	notify("READY=1")

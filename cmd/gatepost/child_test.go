@@ -10,6 +10,7 @@ import (
 	"gatepost/filters"
 	"gatepost/internal/config"
 	"gatepost/internal/mail"
+	"gatepost/rules"
 )
 
 const childSection = "[filter.foreign]\nkind = \"milter\"\naddress = %q\n"
@@ -92,8 +93,17 @@ func TestDecides(t *testing.T) {
 		{"refuse", new(config.Config), []filters.Step{{OnError: filters.Refuse}}, envelope[:1]},
 		{"milter", withAccess, []filters.Step{{Stages: append(slices.Clone(envelope), mail.StageData, mail.StageMessage)}}, envelope},
 	} {
-		if got := decides(tt.cfg, tt.steps); !slices.Equal(got, tt.want) {
+		if got := decides(tt.cfg, noRules(t), tt.steps); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
 	}
+}
+
+func noRules(t *testing.T) *rules.Set {
+	t.Helper()
+	set, err := rules.Load(rules.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
 }

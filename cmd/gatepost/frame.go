@@ -74,7 +74,7 @@ func (r *ruled) Handler() mail.Handler {
 	for _, b := range r.blockers {
 		h = b.Handler(h)
 	}
-	return h
+	return r.work.handler(h)
 }
 
 // Run works on the filters, and on what recipients are asked for, until ctx

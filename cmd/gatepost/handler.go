@@ -103,6 +103,7 @@ func merged(v, w mail.Verdict) mail.Verdict {
 		out = w
 	}
 	out.Edits = slices.Concat(v.Edits, w.Edits)
+	out.Rules, out.Generation, out.Listings, out.Notices = v.Rules, v.Generation, v.Listings, v.Notices
 	out.Recipients = nil
 	if w.Action >= mail.TempFail {
 		return out // the answer is for all

@@ -31,6 +31,7 @@ type tools struct {
 	stats    reputationStats  // nil: the same
 	store    state.Store
 	signer   *sign.Signer // nil: nothing is signed
+	work     *ruleWork    // nil: nothing is done beside
 	log      *slog.Logger
 }
 
@@ -41,7 +42,7 @@ type reputationStats interface {
 }
 
 func (g *gateway) tools() tools {
-	return tools{observer: g.metrics, stats: g.metrics, store: g.state, log: g.log}
+	return tools{observer: g.metrics, stats: g.metrics, store: g.state, work: g.ruleWork, log: g.log}
 }
 
 // builder makes the steps of a generation.

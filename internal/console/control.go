@@ -53,7 +53,9 @@ type ControlDeps struct {
 	History history.Finder
 	Status  func() Status
 	Reload  func(context.Context) error
-	Log     *slog.Logger
+	// RuleHits counts what policy rules matched; nil: nobody counts.
+	RuleHits func() []RuleHit
+	Log      *slog.Logger
 }
 
 // Control is the control API: JSON over HTTP on a unix socket that only root
@@ -80,6 +82,7 @@ func NewControl(path string, deps ControlDeps) *Control {
 	c.route("POST /v1/reload", AdministerIt, c.reload)
 	c.handleState()
 	c.handleHistory()
+	c.handleRules()
 	c.server = newServer(asRoot(c.mux), deps.Log)
 	// A large message or a long list may go to a slow terminal.
 	c.server.WriteTimeout = 10 * time.Minute

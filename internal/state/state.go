@@ -23,7 +23,7 @@ const (
 	Windows   Set = "window"    // addresses that may relay for now
 	Blocked   Set = "block"     // clients that are refused for now; the value says why
 	Passed    Set = "pass"      // clients that greylisting knows
-	Senders   Set = "sender"    // senders that a rule put on a list
+	Senders   Set = "sender"    // what a rule put on a list: "LIST:KEY"
 	Callouts  Set = "recipient" // recipients that the next hop was asked about
 	Throttled Set = "throttle"  // who has guessed passwords
 )

@@ -23,8 +23,8 @@ type Env struct {
 	From    Author `expr:"from" at:"message" doc:"who the message says that it is from"`
 
 	Text      string   `expr:"text" at:"message" inside:"yes" doc:"what there is to read, decoded, HTML without its tags: the beginning of it"`
-	URLs      []*URL    `expr:"urls" at:"message" inside:"yes" doc:"the links in the text, each once"`
-	Parts     []*Part   `expr:"parts" at:"message" inside:"yes" doc:"the parts of the message, with what is in archives"`
+	URLs      []*URL   `expr:"urls" at:"message" inside:"yes" doc:"the links in the text, each once"`
+	Parts     []*Part  `expr:"parts" at:"message" inside:"yes" doc:"the parts of the message, with what is in archives"`
 	Ambiguous []string `expr:"ambiguous" at:"message" inside:"yes" doc:"where mail programs would see different things"`
 	Unseen    []string `expr:"unseen" at:"message" inside:"yes" doc:"what could not be looked into"`
 

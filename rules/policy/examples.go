@@ -5,6 +5,10 @@ type Example struct{ Title, Text string }
 
 // Examples are those of the page, each with its test cases.
 func Examples() []Example {
+	return append(contentExamples(), siteExamples()...)
+}
+
+func contentExamples() []Example {
 	return []Example{
 		{"Programs, by their names and by what they are", `[[rule]]
 name   = "no-programs"
@@ -89,6 +93,11 @@ notify = "security@example.com"
 [[rule.test]]
 urls = ["https://login.evil.example/reset"]
 `},
+	}
+}
+
+func siteExamples() []Example {
+	return []Example{
 		{"A rule that only watches, for some time", `[[rule]]
 name   = "newsletters"
 when   = 'header("List-Unsubscribe") != "" and not (dkim == "pass")'

@@ -117,7 +117,7 @@ func (r *Run) all(conditions []condition) (yes bool, err error) {
 }
 
 func (res *Result) fail(rule *rule, rcpt mail.Address, err error) {
-	why := "skipped: " + err.Error()
+	why := skipped + err.Error()
 	res.Hits = append(res.Hits, mail.RuleHit{Rule: rule.name, Where: rule.where, Did: why, Observe: rule.observe, Rcpt: rcpt})
 	if !rule.observe && res.Failed == "" {
 		res.Failed = fmt.Sprintf("rule %s (%s) could not be asked: %v", rule.name, rule.where, err)
@@ -233,3 +233,6 @@ func (r *Run) inList(l *list, value string) bool {
 
 // maxHits are the entries that a rule's record has.
 const maxHits = 5
+
+// skipped begins what is recorded of a rule that could not be asked.
+const skipped = "skipped: "

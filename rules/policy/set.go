@@ -108,3 +108,6 @@ func (s *Set) Class(rcpt mail.Address) string {
 // mentionsRcpt reports whether a condition names the recipient, not the score
 // alone.
 func (r *rule) mentionsRcpt() bool { return strings.Contains(r.whenText, "rcpt") }
+
+// Cases is how many test cases there are.
+func (s *Set) Cases() int { return len(s.cases) }
