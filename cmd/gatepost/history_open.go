@@ -58,7 +58,10 @@ func historyAtRest(ctx context.Context, cfg *config.Config, do func(ctx context.
 
 // historyError gives what a search meets its exit code.
 func historyError(err error) error {
+	var done *exitError
 	switch {
+	case errors.As(err, &done):
+		return err
 	case errors.Is(err, history.ErrQuery):
 		return &exitError{exitUsage, err}
 	case errors.Is(err, history.ErrNotFound), errors.Is(err, fs.ErrNotExist):

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 	"sync"
@@ -28,12 +29,34 @@ func OpenReader(path string) (*Reader, error) {
 		return nil, fmt.Errorf("history: %w", err)
 	}
 	db.SetMaxOpenConns(4)
+	if err := checkVersion(db); err != nil {
+		_ = db.Close()
+		return nil, err
+	}
 	c, err := newCodec()
 	if err != nil {
 		_ = db.Close()
 		return nil, err
 	}
 	return &Reader{db, c}, nil
+}
+
+// checkVersion refuses a file that is just being made, and one of a later
+// version.
+func checkVersion(db *sql.DB) error {
+	ctx, cancel := context.WithTimeout(context.Background(), openTime)
+	defer cancel()
+	var v int
+	err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v)
+	switch {
+	case err != nil:
+		return fmt.Errorf("history: %w", err)
+	case v == 0:
+		return fmt.Errorf("history: nothing is recorded yet: %w", fs.ErrNotExist)
+	case v != version:
+		return fmt.Errorf("history: the file was made by a later version of Gatepost (%d)", v)
+	}
+	return nil
 }
 
 // Close closes the file.
