@@ -22,6 +22,9 @@ func Text(charset string, text []byte) (inUTF8 []byte, ok bool) {
 	case "utf-7", "utf7", "unicode-1-1-utf-7", "x-utf-7":
 		return fromUTF7(text), true
 	case "utf-8", "utf8", "us-ascii", "ascii", "":
+		if utf8.Valid(text) {
+			return text, true
+		}
 		return bytes.ToValidUTF8(text, []byte("\ufffd")), charset != ""
 	}
 	e := findCharset(charset)

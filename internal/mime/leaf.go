@@ -82,7 +82,7 @@ func (w *walker) content(e *entity, r structure, v *view, first bool) {
 		return
 	}
 	if text != "" {
-		w.readText(r.charset, text, v)
+		w.readText(r, text, v)
 		w.embedded(e, v, w.inside.Parts[index].Path)
 	}
 	w.within(e, r, v, t, index)

@@ -1,6 +1,7 @@
 package mime
 
 import (
+	"bytes"
 	"slices"
 	"strconv"
 	"strings"
@@ -195,14 +196,16 @@ func anywhere(s, key string) []param {
 }
 
 // asciiLower keeps the length, which strings.ToLower does not.
-func asciiLower(s string) string {
-	b := []byte(s)
+func asciiLower(s string) string { return string(lowered([]byte(s))) }
+
+func lowered(s []byte) []byte {
+	b := bytes.Clone(s)
 	for i, c := range b {
 		if c >= 'A' && c <= 'Z' {
 			b[i] = c + 'a' - 'A'
 		}
 	}
-	return string(b)
+	return b
 }
 
 func isTokenByte(c byte) bool {

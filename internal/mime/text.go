@@ -27,12 +27,20 @@ func (w *walker) textKind(r structure, t archive.Type) string {
 	return ""
 }
 
-// maxRead is how much of one part is read as text.
-const maxRead = 1 << 20
+// How much of one part is read as text: of what is shown at once, and of what
+// has to be opened.
+const (
+	maxRead     = 1 << 20
+	maxReadFile = 128 << 10
+)
 
 // readText takes what there is to read into Text and URLs.
-func (w *walker) readText(charset, kind string, v *view) {
-	raw := make([]byte, min(v.size, maxRead))
+func (w *walker) readText(r structure, kind string, v *view) {
+	charset, limit := r.charset, int64(maxReadFile)
+	if r.inline && (isText(r.media) || kind == textHTML) {
+		limit = maxRead
+	}
+	raw := make([]byte, min(v.size, limit))
 	n, err := v.ReadAt(raw, 0)
 	if n < len(raw) {
 		w.broken(err)

@@ -19,7 +19,7 @@ const (
 
 // findURLs finds what begins like a URL in text.
 func (w *walker) findURLs(text []byte) {
-	lower := []byte(asciiLower(string(text)))
+	lower := lowered(text)
 	next := map[string]int{"://": -1, "www.": -1} // where the next one stands
 	for at, n := 0, 0; at < len(text) && n < maxTries && len(w.inside.URLs) < maxURLs; n++ {
 		begin, end := len(text), 0
