@@ -45,14 +45,13 @@ type found struct {
 	published Policy
 }
 
-// maxDomains is how many domains of From fields that nobody should write are
-// asked about.
-const maxDomains = 5
-
 // Discover asks for the policies of all domains that From fields name.
 func Discover(ctx context.Context, r Resolver, from From) *Policies {
 	p := &Policies{from: from, w: &walker{r: r, known: make(map[string]*published)}}
-	for _, domain := range from.Domains[:min(len(from.Domains), maxDomains)] {
+	if from.Odd == "excessive" {
+		return p
+	}
+	for _, domain := range from.Domains {
 		p.all = append(p.all, p.w.discover(ctx, domain))
 	}
 	return p
@@ -127,6 +126,10 @@ func (p *Policies) Judge(ctx context.Context, ids []Identity) Result {
 // unclear is the result for From fields that nobody should write.
 func (p *Policies) unclear() Result {
 	res := Result{Value: mail.AuthPermError, Why: "From: " + p.from.Odd, Applied: None}
+	if p.from.Odd == "excessive" { // one of them may want it refused
+		res.Value, res.Applied = mail.AuthFail, Reject
+		return res
+	}
 	for _, f := range p.all {
 		switch {
 		case !f.has && f.err != nil:

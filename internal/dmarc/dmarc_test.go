@@ -121,6 +121,8 @@ func TestUnclearNeverPasses(t *testing.T) {
 		{"From: b@evil.test, a@down.test\n", "temperror  none unknown"},
 		{"From: a@good.test, a@down.test\n", "fail good.test reject unknown"},
 		{"From : a@good.test\n", "fail good.test reject"},
+		{"From: a@1.test, a@2.test, a@3.test, a@4.test, a@5.test, a@6.test, a@7.test, a@8.test, a@9.test, a@good.test\n", "fail good.test reject"},
+		{"From: a@1.test, a@2.test, a@3.test, a@4.test, a@5.test, a@6.test, a@7.test, a@8.test, a@9.test, a@a.test, a@good.test\n", "fail  reject"},
 		{"To: a@good.test\n", "permerror  none"},
 		{"From: <>\n", "permerror  none"},
 	} {

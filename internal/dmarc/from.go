@@ -3,6 +3,7 @@ package dmarc
 import (
 	"bytes"
 	"mime"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -15,18 +16,19 @@ type From struct {
 	// is "", just one.
 	Domains []string
 	// Odd says why there is not one clear author: "missing", "duplicate",
-	// "several", "group", "malformed", "spaced", "folded", "encoded". "" is the
-	// only thing that may pass.
+	// "several", "group", "malformed", "spaced", "folded", "encoded",
+	// "excessive". "" is the only thing that may pass.
 	Odd string
 	// Display is a domain in the name that is shown beside the address, where
 	// it is another one: many a reader shows nothing else.
 	Display string
 }
 
-// maxFrom is what is read of From fields.
-const maxFrom = 16 << 10
+// maxDomains is how many domains of From fields that nobody should write are
+// asked about. A message that names more is not from any of them.
+const maxDomains = 10
 
-// Authors reads the From fields.
+// Authors reads the From fields. What it takes is the sum of their lengths.
 func Authors(h mail.Header) From {
 	var from From
 	var fields []mail.Field
@@ -38,18 +40,15 @@ func Authors(h mail.Header) From {
 	if len(fields) == 0 {
 		return From{Odd: "missing"}
 	}
-	var sum int
 	for _, f := range fields {
-		if sum += len(f.Raw()); sum > maxFrom {
-			from.Odd = "malformed"
-			break
-		}
 		from.add(f)
 	}
-	if len(fields) > 1 {
+	switch {
+	case len(from.Domains) > maxDomains:
+		from.Odd = "excessive"
+	case len(fields) > 1:
 		from.Odd = "duplicate"
-	}
-	if from.Odd == "" && len(from.Domains) != 1 {
+	case from.Odd == "" && len(from.Domains) != 1:
 		from.Odd = "malformed"
 	}
 	return from
@@ -73,9 +72,11 @@ func (from *From) add(f mail.Field) {
 		return
 	}
 	from.Odd = odd
-	for _, text := range []string{f.Value(), decoded(f.Value())} {
+	for _, text := range []string{f.Value(), decoded(f.Value()), squeezed(f.Value())} {
 		for _, d := range candidates(text) {
-			from.Domains = appendNew(from.Domains, d)
+			if len(from.Domains) <= maxDomains {
+				from.Domains = appendNew(from.Domains, d)
+			}
 		}
 	}
 }
@@ -185,16 +186,32 @@ func decoded(s string) string {
 	if !strings.Contains(s, "=?") {
 		return s
 	}
-	text, err := new(mime.WordDecoder).DecodeHeader(s[:min(len(s), 4<<10)])
+	text, err := new(mime.WordDecoder).DecodeHeader(s)
 	if err != nil {
 		return s
 	}
 	return text
 }
 
-// candidates are the domains behind any "@" in a text.
+var (
+	aComment = regexp.MustCompile(`\([^()]*\)`)
+	aroundAt = regexp.MustCompile(`[ \t]*([.@])[ \t]*`)
+)
+
+// squeezed is a text as the most lenient read it: without comments, and without
+// blanks around dots (RFC 5322 4.4).
+func squeezed(s string) string {
+	for range 3 {
+		s = aComment.ReplaceAllString(s, "")
+	}
+	return aroundAt.ReplaceAllString(s, "$1")
+}
+
+// candidates are the domains behind any "@" in a text, maxDomains and one at
+// most.
 func candidates(s string) (domains []string) {
-	for i := strings.IndexByte(s, '@'); i >= 0 && len(domains) < 2*maxDomains; i = strings.IndexByte(s, '@') {
+	s = strings.NewReplacer("\uff20", "@", "\ufe6b", "@").Replace(s) // that look like one
+	for i := strings.IndexByte(s, '@'); i >= 0 && len(domains) <= maxDomains; i = strings.IndexByte(s, '@') {
 		s = strings.TrimLeft(s[i+1:], " \t")
 		end := strings.IndexFunc(s, func(r rune) bool {
 			return r < 0x80 && r != '-' && r != '.' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')

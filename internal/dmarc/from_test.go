@@ -68,7 +68,13 @@ func TestAuthors(t *testing.T) {
 		{"control character", "From: a\x01b <a@good.test>\n", "malformed", "good.test", ""},
 		{"literal", "From: a@[192.0.2.1]\n", "malformed", "", ""},
 		{"no domain", "From: root\n", "malformed", "", ""},
-		{"full-width at", "From: a＠good.test\n", "malformed", "", ""},
+		{"full-width at", "From: a＠good.test\n", "malformed", "good.test", ""},
+		{"blanks around dots", "From: a @ good . test\n", "malformed", "good.test", ""},
+		{"comments in the domain", "From: <a@good(x)(y(z)).test>\n", "malformed", "good.test", ""},
+		{"behind much", "From: \"" + strings.Repeat("x", 30000) + "\" <a@good.test> x\n", "malformed", "good.test", ""},
+		{"encoded, behind much", "From: " + strings.Repeat("x ", 10000) + "=?utf-8?b?YUBnb29kLnRlc3Q=?=\n", "malformed", "good.test", ""},
+		{"behind ten others", "From: a@1.test, a@2.test, a@3.test, a@4.test, a@5.test, a@6.test, a@7.test, a@8.test, a@9.test, a@a.test, a@good.test, a@b.test\n", "excessive",
+			"1.test 2.test 3.test 4.test 5.test 6.test 7.test 8.test 9.test a.test good.test", ""},
 		{"bare CR", "From: a@evil.test\rFrom: a@good.test\n", "malformed", "evil.test good.test", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
