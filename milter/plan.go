@@ -2,6 +2,7 @@ package milter
 
 import (
 	"io"
+	"reflect"
 	"slices"
 
 	"gatepost/internal/mail"
@@ -9,8 +10,9 @@ import (
 	"github.com/emersion/go-milter"
 )
 
-// Held is a copy of a message, for some of its recipients, that we keep until
-// somebody decides: Verdict has the reason, and the edits that it is kept with.
+// Held is a copy of a message, for some of its recipients, that we keep: until
+// somebody decides, or, where Verdict delivers, until it is passed on by us.
+// Verdict has the reason, and the edits that it is kept with.
 type Held struct {
 	Recipients []mail.Path
 	Verdict    mail.Verdict
@@ -74,7 +76,8 @@ func refusedForAll(v mail.Verdict) (mail.Verdict, bool) {
 // planHold takes those whose copy we hold out of the envelope; when nobody is
 // left, the MTA drops the message. An MTA that lets no filter delete recipients
 // would deliver what we hold: there the others' copies are held, too, since a
-// hold loses nothing.
+// hold loses nothing. The MTA has one copy for all that it delivers: who is to
+// get another one gets it from us.
 func planHold(v mail.Verdict, rcpts []mail.Path, mayDelete bool) plan {
 	p := plan{verdict: mail.Verdict{Action: mail.Discard, Reason: v.Reason}}
 	var gone []mail.Edit
@@ -96,17 +99,15 @@ func planHold(v mail.Verdict, rcpts []mail.Path, mayDelete bool) plan {
 	one := v.For(delivered[0])
 	delivered = slices.DeleteFunc(delivered, func(i int) bool {
 		other := v.For(i)
-		if sameBody(one.Edits, other.Edits) {
+		if sameEdits(one.Edits, other.Edits) {
 			return false
 		}
-		other.Reason = otherBody
 		p.held = grouped(p.held, other, rcpts[i])
 		gone = append(gone, mail.DeleteRecipient{Recipient: rcpts[i].Address})
 		return true
 	})
 	if !mayDelete && len(p.held) > 0 {
-		one.Reason = "the MTA lets no filter delete recipients, and others' copies are held: " + p.held[0].Verdict.Reason
-		for _, i := range delivered {
+		for _, i := range delivered { // the MTA can't be told to deliver to some: all is ours to pass on, or to hold
 			p.held = grouped(p.held, one, rcpts[i])
 		}
 		return p
@@ -119,19 +120,26 @@ func planHold(v mail.Verdict, rcpts []mail.Path, mayDelete bool) plan {
 
 // grouped adds a recipient to the copy that has the same reason and edits.
 func grouped(held []Held, v mail.Verdict, to mail.Path) []Held {
+	if !v.Action.Delivers() {
+		v.Action = mail.Quarantine
+	}
 	for i, h := range held {
-		if h.Verdict.Reason == v.Reason && sameEdits(h.Verdict.Edits, v.Edits) {
+		if h.Verdict.Action == v.Action && (v.Action.Delivers() || h.Verdict.Reason == v.Reason) && sameEdits(h.Verdict.Edits, v.Edits) {
 			held[i].Recipients = append(held[i].Recipients, to)
 			return held
 		}
 	}
-	v.Action, v.Recipients = mail.Quarantine, nil
+	v.Recipients = nil
 	return append(held, Held{Recipients: []mail.Path{to}, Verdict: v})
 }
 
-// sameEdits reports whether two lists are one: others are not compared.
+// sameEdits reports whether two lists leave the same message.
 func sameEdits(a, b []mail.Edit) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || sameBody(a, b) && reflect.DeepEqual(withoutBody(a), withoutBody(b)))
+}
+
+func withoutBody(edits []mail.Edit) []mail.Edit {
+	return slices.DeleteFunc(slices.Clone(edits), func(e mail.Edit) bool { _, ok := e.(mail.ReplaceBody); return ok })
 }
 
 // otherBody is why a copy is held that could be delivered: an MTA has one body
@@ -150,6 +158,17 @@ func body(edits []mail.Edit) (b io.ReaderAt) {
 	return b
 }
 
+// ofEnvelope are the changes of recipients among edits that others have not.
+func ofEnvelope(edits, others []mail.Edit) []mail.Edit {
+	return slices.DeleteFunc(slices.Clone(edits), func(e mail.Edit) bool {
+		switch e.(type) {
+		case mail.AddRecipient, mail.DeleteRecipient:
+			return slices.ContainsFunc(others, func(o mail.Edit) bool { return reflect.DeepEqual(o, e) })
+		}
+		return true
+	})
+}
+
 // oneForAll makes one verdict of those for several recipients. The protocol has
 // one answer at the end of a message and one header for all: a recipient whose
 // mail is dropped is taken out of the envelope; if any other's is held, the
@@ -160,7 +179,15 @@ func oneForAll(v mail.Verdict, rcpts []mail.Path) mail.Verdict {
 	}
 	one := mail.Verdict{Action: mail.Discard, Reason: v.Reason}
 	var gone []mail.Edit
+	first := -1
 	for i, r := range v.Recipients {
+		if r.Action.Delivers() {
+			if first >= 0 { // its header is that of the first, but not its envelope
+				gone = append(gone, ofEnvelope(r.Edits, one.Edits)...)
+			} else {
+				first = i
+			}
+		}
 		switch {
 		case r.Action == mail.Discard:
 			gone = append(gone, mail.DeleteRecipient{Recipient: rcpts[i].Address})

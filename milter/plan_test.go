@@ -22,6 +22,9 @@ func TestHold(t *testing.T) {
 		return mail.Verdict{Action: mail.Accept, Edits: []mail.Edit{mail.ReplaceBody{Body: strings.NewReader(body), Size: int64(len(body))}}}
 	}
 	note := strip("note\r\n")
+	tagged := func(tag string) mail.Verdict {
+		return mail.Verdict{Action: mail.Accept, Edits: []mail.Edit{mail.InsertHeader{Field: mail.NewField("X-Tag", tag)}}}
+	}
 	mixed := func(v ...mail.Verdict) mail.Verdict {
 		return mail.Verdict{Action: mail.Quarantine, Reason: "mixed", Recipients: v}
 	}
@@ -44,10 +47,12 @@ func TestHold(t *testing.T) {
 		{name: "all refused", verdict: mixed(reject, reject, reject), answer: "y550 no|"},
 		{name: "nobody", verdict: mixed(deliver, deliver, deliver), answer: "c"},
 		{name: "MTA without DELRCPT", verdict: mixed(deliver, hold("a"), drop), rights: wantedActions &^ milter.OptRemoveRcpt,
-			held: "r1@b.example: a; r0@b.example: the MTA lets no filter delete recipients, and others' copies are held: a", answer: "d"},
+			held: "r1@b.example: a; r0@b.example: ours to deliver", answer: "d"},
 		{name: "one body for all", verdict: mixed(note, note, note), answer: "bnote\r\n c"},
-		{name: "another body for one", verdict: mixed(deliver, note, deliver), held: "r1@b.example: " + otherBody, answer: "-<r1@b.example>| c"},
-		{name: "another body for two", verdict: mixed(note, deliver, strip("other\r\n")), held: "r1@b.example: " + otherBody + "; r2@b.example: " + otherBody, answer: "-<r1@b.example>| -<r2@b.example>| bnote\r\n c"},
+		{name: "another body for one", verdict: mixed(deliver, note, deliver), held: "r1@b.example: ours to deliver", answer: "-<r1@b.example>| c"},
+		{name: "another header for one", verdict: mixed(deliver, tagged("[X] "), tagged("[X] ")), held: "r1@b.example,r2@b.example: ours to deliver", answer: "-<r1@b.example>| -<r2@b.example>| c"},
+		{name: "three outcomes", verdict: mixed(reject, tagged("[X] "), hold("spam")), held: "r0@b.example: ; r2@b.example: spam", answer: "i|||\x01X-Tag| [X]| -<r0@b.example>| -<r2@b.example>| c"},
+		{name: "another body for two", verdict: mixed(note, deliver, strip("other\r\n")), held: "r1@b.example: ours to deliver; r2@b.example: ours to deliver", answer: "-<r1@b.example>| -<r2@b.example>| bnote\r\n c"},
 		{name: "plain", verdict: deliver, answer: "c"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -65,7 +70,11 @@ func TestHold(t *testing.T) {
 						for _, r := range c.Recipients {
 							to = append(to, r.String())
 						}
-						held = append(held, strings.Join(to, ",")+": "+c.Verdict.Reason)
+						why := c.Verdict.Reason
+						if c.Verdict.Action.Delivers() {
+							why = "ours to deliver"
+						}
+						held = append(held, strings.Join(to, ",")+": "+why)
 					}
 					return tt.fails
 				}

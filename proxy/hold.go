@@ -9,7 +9,8 @@ import (
 )
 
 // Held is a copy of a message, for some recipients, that is kept until somebody
-// decides. Verdict has the reason, and the edits that it is kept with.
+// decides, or, where Verdict delivers, queued. Verdict has the reason, and the
+// edits that it is kept with.
 type Held struct {
 	Recipients []mail.Path
 	Verdict    mail.Verdict
@@ -17,8 +18,8 @@ type Held struct {
 
 // Hold keeps copies of a message that another entry than ours has taken. nil
 // means that all are durable; after an error some may be. to is told of those
-// that are still to be judged.
-func Hold(ctx context.Context, sp *spool.Spool, to Unscanned, tx *mail.Transaction, copies []Held) (err error) {
+// that are still to be judged, q of those that are queued.
+func Hold(ctx context.Context, sp *spool.Spool, q Queue, to Unscanned, tx *mail.Transaction, copies []Held) (err error) {
 	st := spoolStore{sp}
 	var shared parcel // of those with the body as it came: durable together
 	var parcels []parcel
@@ -60,8 +61,11 @@ func Hold(ctx context.Context, sp *spool.Spool, to Unscanned, tx *mail.Transacti
 			return err
 		}
 		for _, e := range p.entries {
-			if e.Unscanned != "" {
+			switch {
+			case e.Unscanned != "":
 				to.Unscanned(e)
+			case e.State == spool.Queue:
+				q.Accepted(e.ID)
 			}
 		}
 	}
@@ -70,7 +74,9 @@ func Hold(ctx context.Context, sp *spool.Spool, to Unscanned, tx *mail.Transacti
 
 // heldEntry is a message that we hold for an MTA; Listener names its entry here.
 func heldEntry(tx *mail.Transaction, env mail.Envelope, m *mail.Message, v mail.Verdict) spool.Entry {
-	v.Action = mail.Quarantine
+	if !v.Action.Delivers() {
+		v.Action = mail.Quarantine
+	}
 	id := mail.NewID(time.Now())
 	e := entry(tx, id, env, m, v)
 	e.Origin = spool.FromMilter

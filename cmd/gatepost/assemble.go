@@ -165,7 +165,7 @@ func (g *gateway) hold(ctx context.Context, tx *mail.Transaction, copies []milte
 	for i, c := range copies {
 		all[i] = proxy.Held(c)
 	}
-	return proxy.Hold(ctx, g.spool, g.rescan, tx, all)
+	return proxy.Hold(ctx, g.spool, g.queue, g.rescan, tx, all)
 }
 
 func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
