@@ -56,6 +56,9 @@ func attachmentDoors(t *testing.T) []attachmentDoor {
 		c.Set("subject", "attachments", `"[FILE]"`)
 		c.Set("text.banner", "text", `"This is from outside.\nSch\u00f6ne Gr\u00fc\u00dfe"`)
 		c.Set("text.banner", "domains", `["banner.example"]`)
+		c.Set("text.footer.inside", "text", `"Ours Ltd."`)
+		c.Set("text.footer.inside", "senders", `["ours.example"]`)
+		c.Set("text.footer.inside", "inside", "true")
 		c.Set("relay", "domains", `["example.com", "banner.example"]`)
 		c.Set(`route."banner.example"`, "to", fmt.Sprintf(`["smtp://%s"]`, d.sink.Addr))
 		if name == "milter" {
@@ -198,6 +201,8 @@ func TestAttachments(t *testing.T) {
 			t.Run("signed", func(t *testing.T) { leavesSigned(t, d) })
 			t.Run("untouched", func(t *testing.T) { untouched(t, d) })
 			t.Run("banner", func(t *testing.T) { banner(t, d) })
+			t.Run("footer", func(t *testing.T) { footer(t, d) })
+			t.Run("recipients", func(t *testing.T) { differs(t, d) })
 		})
 	}
 }
@@ -335,6 +340,37 @@ func banner(t *testing.T, d attachmentDoor) {
 	}
 	if html := string(parts[1].Content); !strings.Contains(html, "<body bgcolor=white>\r\n<div>This is from outside.<br>\r\nSch&#246;ne Gr&#252;&#223;e</div>\r\n<p>gr\xfc\xdfe</p>") {
 		t.Errorf("HTML is %q", html)
+	}
+}
+
+// What our own clients send has a footer, and nobody else's.
+func footer(t *testing.T, d attachmentDoor) {
+	data := testkit.Message("f", "hello", "hello")
+	for _, client := range []string{"127.0.0.9", "127.0.0.1"} {
+		before := len(d.sink.Mails())
+		sendWant(t, d.address, testkit.Letter{From: "u@ours.example", To: []string{"x@example.com"}, Data: data, Client: client}, testkit.Dot, 250)
+		got := d.sink.Wait(before+1, 60*time.Second)[before].Data
+		if has := bytes.HasSuffix(got, []byte("\r\n\r\nhello\r\n\r\nOurs Ltd.\r\n")); has != (client == "127.0.0.9") {
+			t.Errorf("from %s:\n%s", client, got)
+		}
+	}
+}
+
+// Who is to get a message without a part never gets it with that, in whatever
+// company: where there can be one copy only, the other is held.
+func differs(t *testing.T, d attachmentDoor) {
+	for _, to := range [][]string{{"nolist@example.com", "strip@example.com"}, {"strip@example.com", "nolist@example.com"}} {
+		before, held := len(d.sink.Mails()), len(inState(t, d.gateway, "hold"))
+		sendWant(t, d.address, testkit.Letter{From: "s@sender.test", To: to, Data: papers("invoice.exe", program)}, testkit.Dot, 250)
+		testkit.Eventually(t, 60*time.Second, "both copies", func() bool {
+			return len(d.sink.Mails())-before+len(inState(t, d.gateway, "hold"))-held == 2
+		})
+		for _, m := range d.sink.Mails()[before:] {
+			whole := bytes.Contains(m.Data, []byte(wrapped(program)))
+			if forStrip := strings.HasPrefix(m.To[0], "<strip@"); len(m.To) != 1 || forStrip == whole {
+				t.Errorf("to %q, with the program: %t", m.To, whole)
+			}
+		}
 	}
 }
 
