@@ -93,6 +93,7 @@ func needRestart(old, fresh *config.Config) []string {
 	changed("spool", old.Spool != fresh.Spool)
 	changed("spool_min_free", old.SpoolMinFree != fresh.SpoolMinFree)
 	changed("state", !reflect.DeepEqual(old.Store, fresh.Store))
+	changed("history", old.History != fresh.History)
 	changed("routing.mta_sts_cache", old.Forward.Routing.STSCache != fresh.Forward.Routing.STSCache)
 	changed("control", old.Control != fresh.Control)
 	changed("console.address", old.Console.Address != fresh.Console.Address || old.Console.Insecure != fresh.Console.Insecure)
