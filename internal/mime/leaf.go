@@ -32,6 +32,9 @@ func (w *walker) leaf(e *entity, r structure, content span) {
 		}
 		return v
 	}
+	if len(r.encodings) == 1 && r.encodings[0] == "" && !isText(r.media) && w.isBase64(content) {
+		defer one(newDecoder("base64")) // the field may have been lost on the way
+	}
 	for _, encoding := range r.encodings {
 		v := one(newDecoder(encoding))
 		if v == nil || v.odd == nil {
@@ -51,6 +54,16 @@ func (w *walker) leaf(e *entity, r structure, content span) {
 			one(d)
 		}
 	}
+}
+
+// isBase64 reports whether content that is said to stand as it is looks encoded.
+func (w *walker) isBase64(content span) bool {
+	yes := false
+	w.lines(content, func(_ int64, line []byte, _ int64) bool {
+		yes = isBase64Line(line)
+		return len(bytes.TrimSpace(line)) == 0
+	})
+	return yes
 }
 
 func isText(media string) bool { return media == "" || strings.HasPrefix(media, "text/") }

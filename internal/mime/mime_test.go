@@ -114,6 +114,7 @@ two
 		{"PGP/MIME, signed", "Content-Type: multipart/signed; boundary=a\n\n--a\n\nx\n--a\nContent-Type: application/pgp-signature\n\ny\n--a--\n", "1  protected 1\n2 application/pgp-signature protected 1\n"},
 		{"PGP/MIME, encrypted", "Content-Type: multipart/encrypted; boundary=a\n\n--a\nContent-Type: application/pgp-encrypted\n\nVersion: 1\n--a\nContent-Type: application/octet-stream\n\ny\n--a--\n", "1 application/pgp-encrypted protected 10\n2 application/octet-stream protected encrypted 1\n"},
 		{"message/partial", "Content-Type: message/partial; id=x; number=1; total=2\n\nSubject: x\n\nhello\n", "1 message/partial 21\n1.1  7\nunseen partial\n"},
+		{"encoded, and nothing says so", "Content-Type: image/png\n\n" + strings.Repeat("QUJD", 15) + "\n", "1 image/png 62\n1~2 image/png 45\n"},
 		{"a multipart that is none", "Content-Type: multipart/mixed; boundary=a\n\nhello\n", "1  7\nambiguous no-delimiter\n"},
 	}
 	for _, tt := range tests {
