@@ -73,7 +73,7 @@ func pack(st store, tx *mail.Transaction, id string, whole parcel, body int64, p
 		if p.verdict.Action == mail.Discard {
 			continue
 		}
-		env := mail.Envelope{Sender: tx.Envelope.Sender, Recipients: p.rcpts}
+		env := mail.Envelope{Sender: withoutPRDR(tx.Envelope.Sender), Recipients: p.rcpts}
 		env, m := mail.Apply(env, tx.Message, p.verdict.Edits)
 		if len(env.Recipients) == 0 {
 			continue
@@ -118,6 +118,7 @@ func entry(tx *mail.Transaction, id string, env mail.Envelope, m *mail.Message, 
 		Proto:      tx.Protocol(),
 		User:       s.User,
 		Trusted:    s.Trusted,
+		Window:     s.Window || s.TLS != nil && s.TLS.Relay,
 		Silent:     silence(tx, v),
 		Unscanned:  v.Unscanned,
 	}

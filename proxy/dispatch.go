@@ -151,6 +151,9 @@ func (s *session) extensions() []string {
 		"CHUNKING", // without BINARYMIME: lines stay lines
 		fmt.Sprintf("LIMITS MAILMAX=%d RCPTMAX=%d", l.MaxMessages, l.MaxRecipients),
 	}
+	if s.offersPRDR() {
+		ext = append(ext, prdr)
+	}
 	if s.set.tls != nil && s.facts.TLS == nil && !s.speaker.IsValid() {
 		ext = append(ext, "STARTTLS")
 	}

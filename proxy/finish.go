@@ -14,9 +14,10 @@ import (
 type decision struct {
 	action mail.Action
 	reply  mail.Reply
-	cause  string // from the closed set of Stats
-	taken  string // the ID as which it is kept; "" when it is not
-	reason string // for the log
+	cause  string       // from the closed set of Stats
+	taken  string       // the ID as which it is kept; "" when it is not
+	reason string       // for the log
+	each   []mail.Reply // for each recipient, where the client hears them
 }
 
 // finish judges a complete message, keeps it, and answers. The transaction ends
@@ -31,6 +32,9 @@ func (s *session) finish(ctx context.Context) {
 		tx.in.drop()
 	} else {
 		s.abort()
+	}
+	if d.each != nil {
+		s.sayEach(d.each)
 	}
 	if d.action >= mail.TempFail {
 		s.refuse(d.reply)
@@ -53,13 +57,20 @@ func (s *session) decide(ctx context.Context, tx *transaction) (d decision, judg
 	if d, ok := s.readMessage(tx); !ok {
 		return d, false
 	}
-	if id, ok := s.repeated(tx); ok {
+	each := s.answersEach(tx)
+	if id, ok := s.repeated(tx); ok && !each { // who was taken then is not known
 		return repeat(id), false
 	}
 	v, cause := s.ask(ctx, &tx.Transaction, mail.StageMessage, s.handler.Message)
-	v, parts := settle(v, tx.sticky, tx.Envelope.Recipients)
+	var parts []part
+	var replies []mail.Reply
+	if each {
+		v, parts, replies = settleEach(v, tx.sticky, tx.Envelope.Recipients)
+	} else {
+		v, parts = settle(v, tx.sticky, tx.Envelope.Recipients)
+	}
 	if v.Action >= mail.TempFail {
-		return decision{action: v.Action, reply: refusalOf(v), cause: cause, reason: v.Reason}, true
+		return decision{action: v.Action, reply: refusalOf(v), cause: cause, reason: v.Reason, each: replies}, true
 	}
 	if len(s.buffered()) == 0 && isGone(s.raw) {
 		// It would not see the 250 and send the message again.
@@ -67,7 +78,10 @@ func (s *session) decide(ctx context.Context, tx *transaction) (d decision, judg
 		d.reason = "the client is gone"
 		return d, true
 	}
-	return s.take(ctx, tx, v, parts), true
+	if d = s.take(ctx, tx, v, parts); d.action < mail.TempFail {
+		d.each = replies
+	}
+	return d, true
 }
 
 // take keeps the parts of a message, or delivers them while the client waits.

@@ -88,6 +88,10 @@ func mailParams(ps []param, maxSize int64) (args []string, allowUTF8 bool, refus
 			if p.hasValue {
 				refusal = badParam("REQUIRETLS takes no value")
 			}
+		case prdr:
+			if p.hasValue {
+				refusal = badParam("PRDR takes no value")
+			}
 		case "RET":
 			if !strings.EqualFold(p.value, "FULL") && !strings.EqualFold(p.value, "HDRS") {
 				refusal = badParam("RET must be FULL or HDRS")

@@ -84,7 +84,7 @@ func newHearing(m *spool.Message, content mail.Content) (*hearing, error) {
 	}
 	session := &mail.Session{
 		ID: mail.NewID(time.Now()), Listener: m.Listener, Via: mail.ViaSMTP,
-		Client: m.ClientAddr, Name: m.ClientName, Trusted: m.Trusted,
+		Client: m.ClientAddr, Name: m.ClientName, Trusted: m.Trusted, Window: m.Window,
 		Helo: m.Helo, ESMTP: m.Proto != "" && m.Proto != "SMTP", User: m.User, Start: m.Received, Again: true,
 	}
 	if m.Origin == spool.FromMilter {

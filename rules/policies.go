@@ -31,7 +31,7 @@ func (s *Set) signed(v mail.Verdict) mail.Verdict {
 // each recipient (PRDR).
 func keepsRefusals(tx *mail.Transaction) bool {
 	_, prdr := tx.Envelope.Sender.Arg("PRDR")
-	return prdr && tx.Session.Via == mail.ViaSMTP
+	return prdr && tx.Session.Via == mail.ViaSMTP && !tx.Session.Again && len(tx.Envelope.Recipients) > 1
 }
 
 // ruled is v, or what a policy rule of the envelope says where v lets pass.

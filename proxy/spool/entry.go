@@ -69,6 +69,7 @@ type Entry struct {
 	Proto      string // "ESMTP", "ESMTPSA"… (RFC 3848)
 	User       string // authenticated user, "" for none
 	Trusted    bool   // the client was in relay.networks
+	Window     bool   // it had an open relay window, or a certificate that lets it relay
 	Silent     string // why the sender is never told: "spam", "virus", "sender authentication failed"; "" when it may be
 	Unscanned  string // the filters that are still to judge it, separated by commas; "" for none
 	Replaces   string // ID of the message that this one was made of when it was judged again

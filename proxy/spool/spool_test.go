@@ -99,7 +99,7 @@ func testEntry(id string) Entry {
 		Header: testHeader(id), State: Queue,
 		Client: "host[192.0.2.1]", Listener: "mx", Helo: "host", Subject: "message " + id, Score: 1.5,
 		ClientName: "host.example.org", ClientAddr: netip.MustParseAddrPort("[2001:db8::1]:4025"), Proto: "ESMTPSA", User: "alice",
-		Trusted: true, Silent: "spam", Unscanned: "virus,spam", Replaces: "old",
+		Trusted: true, Window: true, Silent: "spam", Unscanned: "virus,spam", Replaces: "old",
 	}
 }
 

@@ -20,20 +20,25 @@ const (
 	tagSilent
 	tagUnscanned
 	tagReplaces
+	tagWindow
 )
 
 // tagged writes the later fields of m.
 func (e *encoder) tagged(m *Entry) {
-	addr, trusted := "", ""
+	addr, trusted, window := "", "", ""
 	if m.ClientAddr.IsValid() {
 		addr = m.ClientAddr.String()
 	}
 	if m.Trusted {
 		trusted = strconv.FormatBool(true)
 	}
+	if m.Window {
+		window = strconv.FormatBool(true)
+	}
 	values := [...]string{
 		tagClientName: m.ClientName, tagClientAddr: addr, tagProto: m.Proto, tagUser: m.User,
 		tagTrusted: trusted, tagSilent: m.Silent, tagUnscanned: m.Unscanned, tagReplaces: m.Replaces,
+		tagWindow: window,
 	}
 	n := uint64(0)
 	for _, v := range values {
@@ -75,6 +80,8 @@ func (d *decoder) tagged(m *Entry) {
 			m.Unscanned = v
 		case tagReplaces:
 			m.Replaces = v
+		case tagWindow:
+			m.Window = v != ""
 		}
 	}
 }
