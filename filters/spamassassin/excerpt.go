@@ -76,7 +76,12 @@ func front(tx *mail.Transaction, rcpts []mail.Path, hostname string) []byte {
 		if when.IsZero() {
 			when = time.Now()
 		}
-		b.Write(mail.NewReceived(tx, hostname, when).Raw())
+		// Over a milter it isn't told how the client greeted, but by sendmail in
+		// the macro r.
+		session, view := *tx.Session, *tx
+		session.ESMTP = session.ESMTP || session.Macros["r"] != "SMTP"
+		view.Session = &session
+		b.Write(mail.NewReceived(&view, hostname, when).Raw())
 	}
 	return b.Bytes()
 }
