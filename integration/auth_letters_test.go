@@ -1,13 +1,14 @@
 package integration
 
 import (
-	"bytes"
-	"crypto"
 	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"gatepost/internal/dkim"
-	"gatepost/internal/mail"
 	"gatepost/internal/testkit"
 )
 
@@ -28,6 +27,7 @@ type authors struct {
 	records map[string]string // of keys, by name, as python3-dkim and opendkim want them
 	py      *testkit.DKIMPy
 	keys    map[string]string // PEM, or the seed of Ed25519 in base64, by selector
+	public  map[string]string // records by selector
 	ed      ed25519.PrivateKey
 }
 
@@ -60,27 +60,29 @@ func newAuthors(t *testing.T) *authors {
 
 // newKeys makes the keys r (RSA) and e (Ed25519), once for all domains.
 func (a *authors) newKeys(domain string) (records []string) {
-	for selector, kind := range map[string]dkim.KeyType{"r": dkim.RSA, "e": dkim.Ed25519} {
-		if a.keys[selector] == "" {
-			key, err := dkim.Generate(kind, 2048)
-			if err != nil {
-				a.Fatal(err)
-			}
-			pem, err := dkim.EncodeKey(key)
-			if err != nil {
-				a.Fatal(err)
-			}
-			a.keys[selector] = string(pem)
-			if ed, ok := key.(ed25519.PrivateKey); ok {
-				a.ed, a.keys[selector] = ed, base64.StdEncoding.EncodeToString(ed.Seed())
-			}
-			if a.keys[selector+".public"], err = (&dkim.Key{Private: key}).Record(); err != nil {
-				a.Fatal(err)
-			}
+	if a.ed == nil {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			a.Fatal(err)
 		}
+		public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+		if err != nil {
+			a.Fatal(err)
+		}
+		if _, a.ed, err = ed25519.GenerateKey(rand.Reader); err != nil {
+			a.Fatal(err)
+		}
+		a.keys["r"] = string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}))
+		a.keys["e"] = base64.StdEncoding.EncodeToString(a.ed.Seed())
+		a.public = map[string]string{
+			"r": "v=DKIM1; k=rsa; p=" + base64.StdEncoding.EncodeToString(public),
+			"e": "v=DKIM1; k=ed25519; p=" + base64.StdEncoding.EncodeToString(a.ed.Public().(ed25519.PublicKey)),
+		}
+	}
+	for selector, record := range a.public {
 		name := selector + "._domainkey." + domain
-		a.records[name] = a.keys[selector+".public"]
-		records = append(records, fmt.Sprintf("%s. 60 IN TXT %q", name, a.records[name]))
+		a.records[name] = record
+		records = append(records, fmt.Sprintf("%s. 60 IN TXT %q", name, record))
 	}
 	return records
 }
@@ -122,37 +124,34 @@ func (a *authors) byOpenDKIM(domain, canon, algorithm, text string) string {
 }
 
 // crafted is a message with a signature that no program makes: with these tags,
-// by the Ed25519 key.
+// by the Ed25519 key, relaxed/relaxed. The text has no folded field and a body
+// that is canonical as it stands.
 func (a *authors) crafted(tags, text string) string {
 	a.Helper()
-	raw := wire(text)
-	m, err := mail.ReadMessage(bytes.NewReader(raw), int64(len(raw)))
-	if err != nil {
-		a.Fatal(err)
+	head, body, _ := strings.Cut(text, "\n\n")
+	signed := wire(body)
+	if _, l, ok := strings.Cut(tags, "; l="); ok {
+		n, err := strconv.Atoi(l)
+		if err != nil {
+			a.Fatal(err)
+		}
+		signed = signed[:n]
 	}
-	parsed, err := dkim.ParseTags(tags)
-	if err != nil {
-		a.Fatal(err)
+	bh := sha256.Sum256(signed)
+	field := "DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed; " + tags + "; bh=" + base64.StdEncoding.EncodeToString(bh[:]) + "; b="
+	_, names, _ := strings.Cut(tags, "h=")
+	names, _, _ = strings.Cut(names, ";")
+	var hashed strings.Builder
+	for name := range strings.SplitSeq(names, ":") {
+		for line := range strings.SplitSeq(head, "\n") {
+			if n, value, _ := strings.Cut(line, ":"); strings.EqualFold(n, name) {
+				hashed.WriteString(name + ":" + strings.Join(strings.Fields(value), " ") + "\r\n")
+			}
+		}
 	}
-	signed := m.Body()
-	if n, err := strconv.Atoi(parsed["l"]); err == nil { // of a body that is canonical as it stands
-		signed = io.NewSectionReader(signed, 0, int64(n))
-	}
-	body, err := dkim.BodyHash(signed, dkim.Relaxed)
-	if err != nil {
-		a.Fatal(err)
-	}
-	field := "DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed; " + tags + "; bh=" + base64.StdEncoding.EncodeToString(body) + "; b="
-	sum := sha256.New()
-	for _, f := range dkim.Select(m.Header, parsed.List("h")) {
-		sum.Write(dkim.Relaxed.Field(f.Raw()))
-	}
-	sum.Write(bytes.TrimSuffix(dkim.Relaxed.Field([]byte(field+"\r\n")), []byte("\r\n")))
-	b, err := a.ed.Sign(nil, sum.Sum(nil), crypto.Hash(0))
-	if err != nil {
-		a.Fatal(err)
-	}
-	return field + base64.StdEncoding.EncodeToString(b) + "\n" + text
+	hashed.WriteString(strings.Replace(field, "DKIM-Signature: ", "dkim-signature:", 1))
+	sum := sha256.Sum256([]byte(hashed.String()))
+	return field + base64.StdEncoding.EncodeToString(ed25519.Sign(a.ed, sum[:])) + "\n" + text
 }
 
 // sealed is a message that a domain has passed on, of which it says results.
@@ -306,22 +305,57 @@ func (l authLetter) deliver(t *testing.T, addr string, i int) testkit.Reply {
 	return last
 }
 
-// results is what Authentication-Results in our name say, without properties.
-func results(data []byte) (words []string, fields int) {
+// authResults is what Authentication-Results in our name say.
+type authResults struct {
+	fields  int
+	results []authResult
+}
+
+type authResult struct{ method, value, properties string }
+
+func (r authResult) property(name string) string {
+	_, rest, _ := strings.Cut(" "+r.properties, " "+name+"=")
+	value, _, _ := strings.Cut(rest, " ")
+	return value
+}
+
+// all are the values of a method, but of those with that property.
+func (a authResults) all(method, without string) string {
+	var values []string
+	for _, r := range a.results {
+		if r.method == method && (without == "" || r.property(without) == "") {
+			values = append(values, r.value)
+		}
+	}
+	return strings.Join(values, " ")
+}
+
+// words are all of them but iprev, which an MTA finds out itself.
+func (a authResults) words() string {
+	var words []string
+	for _, r := range a.results {
+		if r.method != "iprev" {
+			words = append(words, r.method+"="+r.value)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func results(data []byte) (a authResults) {
 	head, _, _ := strings.Cut(string(data), "\r\n\r\n")
 	for line := range strings.SplitSeq(strings.NewReplacer("\r\n ", " ", "\r\n\t", " ").Replace(head), "\r\n") {
 		value, ok := strings.CutPrefix(line, "Authentication-Results: mx1.example.com;")
 		if !ok {
 			continue
 		}
-		fields++
+		a.fields++
 		for part := range strings.SplitSeq(value, ";") {
-			if word, _, _ := strings.Cut(strings.TrimSpace(part), " "); !strings.HasPrefix(word, "iprev=") {
-				words = append(words, word)
-			}
+			word, properties, _ := strings.Cut(strings.TrimSpace(part), " ")
+			method, value, _ := strings.Cut(word, "=")
+			a.results = append(a.results, authResult{method, value, properties})
 		}
 	}
-	return words, fields
+	return a
 }
 
 const authWait = 60 * time.Second

@@ -106,7 +106,7 @@ func TestResults(t *testing.T) {
 		})
 	}
 	for _, q := range s.Asked() {
-		if strings.ContainsAny(q, "\x00\xff\\") {
+		if strings.ContainsFunc(q, func(r rune) bool { return r < ' ' || r > '~' || r == '\\' }) {
 			t.Errorf("asked %q", q)
 		}
 	}
