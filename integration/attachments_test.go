@@ -338,7 +338,7 @@ func banner(t *testing.T, d attachmentDoor) {
 	if len(parts) != 2 || string(parts[0].Content) != "This is from outside.\nSchöne Grüße\n\nhello\n" && string(parts[0].Content) != "This is from outside.\r\nSchöne Grüße\r\n\r\nhello" && string(parts[0].Content) != "This is from outside.\r\nSchöne Grüße\r\n\r\nhello\r\n" {
 		t.Fatalf("plain text is %q", parts[0].Content)
 	}
-	if html := string(parts[1].Content); !strings.Contains(html, "<body bgcolor=white>\r\n<div>This is from outside.<br>\r\nSch&#246;ne Gr&#252;&#223;e</div>\r\n<p>gr\xfc\xdfe</p>") {
+	if html := string(parts[1].Content); !strings.Contains(html, "<body bgcolor=white>\r\n<div>This is from outside.<br>\r\nSch&#246;ne Gr&#252;&#223;e</div><p>gr\xfc\xdfe</p>") {
 		t.Errorf("HTML is %q", html)
 	}
 }

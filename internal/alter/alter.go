@@ -39,6 +39,7 @@ type work struct {
 	skipped  []string    // why text was not added
 
 	stripped, renamed []target
+	texted            []*node // parts that text was added to
 }
 
 // Finish implements filters.Finisher. Text that can't be added is left out and

@@ -392,6 +392,7 @@ func FuzzFinish(f *testing.F) {
 	f.Add(mixed)
 	f.Add("Content-Type: text/html; charset=utf-16\n\n<body>")
 	f.Add("Content-Type: text/plain; charset=iso-2022-jp; format=flowed\nContent-Transfer-Encoding: quoted-printable\n\n=1B$B")
+	f.Add("Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n<body>=2D-b\n--b\n\nx\n--b--\n")
 	f.Add("Subject: =?utf-8?q?a?=\n b\nContent-Type: multipart/alternative; boundary=x\n\n--x\nContent-Type: message/rfc822\n\nA: b\n\nc\n--x--")
 	f.Fuzz(func(t *testing.T, s string) {
 		s = strings.ReplaceAll(s, "\n", "\r\n")
@@ -418,6 +419,9 @@ func FuzzFinish(f *testing.F) {
 		if err != nil || int64(len(out)) != after.Size() {
 			t.Fatalf("read %d of %d: %v", len(out), after.Size(), err)
 		}
+		if again := inspect(context.Background(), after); len(again.Parts) > len(inside.Parts) {
+			t.Fatalf("%d parts, then %d in\n%q", len(inside.Parts), len(again.Parts), out)
+		}
 		if again, err := mail.ReadMessage(bytes.NewReader(out), int64(len(out))); err == nil && len(again.Header) != len(after.Header) {
 			t.Fatalf("%d fields, then %d", len(after.Header), len(again.Header))
 		}
@@ -442,5 +446,19 @@ func TestStripMessage(t *testing.T) {
 	var hold *filters.HoldError
 	if !errors.As(err, &hold) || !strings.Contains(hold.Reason, "in the text of another part") {
 		t.Errorf("a file in a text: %v, want held", err)
+	}
+}
+
+// A part that goes and text that is added do not get in each other's way.
+func TestStripAndText(t *testing.T) {
+	after, err := altered(t, message(t, mixed), mail.StripParts{Paths: []string{"2"}, Why: "no"}, mail.AddText{Text: "top", Top: true}, mail.TagSubject{Text: "[x]"}, mail.RenameParts{Paths: []string{"3"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := text(t, after)
+	for _, want := range []string{"Subject: [x] papers\n", "\n\ntop\n\nhello\n--b1\n", "was removed", "filename=b.DEFANGED-png", "\niVBORw0KGgo=\n\n--b1--\nepilogue\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("lacks %q:\n%s", want, got)
+		}
 	}
 }

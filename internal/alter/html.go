@@ -74,7 +74,8 @@ func fragments(adds []mail.AddText, top bool) string {
 			text := strings.Trim(strings.ReplaceAll(a.Text, "\r\n", "\n"), "\n")
 			fragment = strings.ReplaceAll(stdhtml.EscapeString(text), "\n", "<br>\r\n")
 		}
-		b.WriteString("\r\n<div>" + references(strings.TrimSpace(fragment)) + "</div>\r\n")
+		// No line end behind it: what follows must not begin a line that it did not.
+		b.WriteString("\r\n<div>" + references(strings.TrimSpace(fragment)) + "</div>")
 	}
 	return b.String()
 }

@@ -110,11 +110,22 @@ func (w *work) note(t target) string {
 	return b.String()
 }
 
+// quoted is text in quoted-printable. No line begins with "--": what was hidden
+// in the text must not become a boundary.
 func quoted(text string) []byte {
 	var b bytes.Buffer
 	q := quotedprintable.NewWriter(&b)
 	_, _ = q.Write([]byte(text)) // to memory
 	_ = q.Close()
+	lines := strings.SplitAfter(b.String(), "\n")
+	b.Reset()
+	for _, line := range lines {
+		for strings.HasPrefix(line, "--") {
+			b.WriteString("=2D-=\r\n")
+			line = line[2:]
+		}
+		b.WriteString(line)
+	}
 	return b.Bytes()
 }
 

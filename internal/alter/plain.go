@@ -98,11 +98,11 @@ func writer(content []byte, charset, text string) (_ []byte, into func(string) (
 	if _, fits := own(text); fits && !isWide(charset) && (isASCII(text) || !isStateful(charset)) {
 		return content, own, ""
 	}
+	if isWide(charset) { // as UTF-8 it could show what nobody has looked at
+		return content, nil, ""
+	}
 	utf, err := e.NewDecoder().Bytes(content)
 	if err != nil || bytes.ContainsRune(utf, utf8.RuneError) {
-		if isWide(charset) {
-			return content, nil, ""
-		}
 		return content, approximate, ""
 	}
 	return utf, plain, "utf-8"

@@ -116,6 +116,9 @@ func (w *work) addTo(n *node, adds []mail.AddText) error {
 		c.put("Content-Type", value)
 	}
 	encoded, encoding := encode(content, n.encoding())
+	if n.endsPart(encoded) {
+		return skip("with it a line would be a boundary")
+	}
 	if encoding != n.encoding() {
 		c.put("Content-Transfer-Encoding", encoding)
 	}
@@ -124,7 +127,26 @@ func (w *work) addTo(n *node, adds []mail.AddText) error {
 	}
 	c.drop = []string{"content-md5", "content-length"}
 	w.replace(n, c, encoded)
+	w.texted = append(w.texted, n)
 	return nil
+}
+
+// endsPart reports whether a line of what is to stand in n could be taken for the
+// boundary of a part around it: text in HTML moves what stood in the middle of a
+// line, and another character set has other bytes.
+func (n *node) endsPart(content []byte) bool {
+	for around := n.parent; around != nil; around = around.parent {
+		boundary := around.params["boundary"]
+		if boundary == "" {
+			continue
+		}
+		for line := range bytes.FieldsFuncSeq(content, func(r rune) bool { return r == '\r' || r == '\n' }) {
+			if bytes.HasPrefix(line, []byte("--"+boundary)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // charset of a text part; what is not told is US-ASCII (RFC 2045 5.2).

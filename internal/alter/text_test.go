@@ -68,11 +68,11 @@ func TestAddText(t *testing.T) {
 		{"unknown charset, ASCII", "Content-Type: text/plain; charset=x-nobody\n\nhello\n", []mail.Alteration{end}, "Content-Type: text/plain; charset=x-nobody\n\nhello\n\nAcme Ltd.\nLondon\n"},
 		{"unknown charset, not ASCII", "Content-Type: text/plain; charset=x-nobody\n\nhello\n", []mail.Alteration{euro}, ""},
 		{"utf-7", "Content-Type: text/plain; charset=utf-7\n\nhello\n", []mail.Alteration{end}, ""},
-		{"utf-16", "Content-Type: text/plain; charset=utf-16be\nContent-Transfer-Encoding: base64\n\nAGgA6Q==\n", []mail.Alteration{end}, "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: base64\nMIME-Version: 1.0\n\naMOpDQoNCkFjbWUgTHRkLg0KTG9uZG9uDQo=\n"},
-		{"HTML", "Content-Type: text/html\n\n<html><head><title></body></title></head><BODY bgcolor=\">\"><p>x</p></Body></html>\n", []mail.Alteration{top, umlaut}, "Content-Type: text/html\n\n<html><head><title></body></title></head><BODY bgcolor=\">\">\n<div>from outside</div>\n<p>x</p>\n<div>Gr&#252;&#223;e</div>\n</Body></html>\n"},
-		{"HTML with its own form", "Content-Type: text/html; charset=utf-8\n\n<p>x\n", []mail.Alteration{mail.AddText{Text: "a<b", HTML: "<b>é</b>"}}, "Content-Type: text/html; charset=utf-8\n\n<p>x\n\n<div><b>&#233;</b></div>\n"},
-		{"HTML, text is escaped", "Content-Type: text/html\n\n<p>x\n", []mail.Alteration{mail.AddText{Text: "a<b\nc", Top: true}}, "Content-Type: text/html\n\n\n<div>a&lt;b<br>\nc</div>\n<p>x\n"},
-		{"body in a comment", "Content-Type: text/html\n\n<!-- <body> --><head></head>x\n", []mail.Alteration{top}, "Content-Type: text/html\n\n<!-- <body> --><head></head>\n<div>from outside</div>\nx\n"},
+		{"utf-16", "Content-Type: text/plain; charset=utf-16be\nContent-Transfer-Encoding: base64\n\nAGgA6Q==\n", []mail.Alteration{end}, ""},
+		{"HTML", "Content-Type: text/html\n\n<html><head><title></body></title></head><BODY bgcolor=\">\"><p>x</p></Body></html>\n", []mail.Alteration{top, umlaut}, "Content-Type: text/html\n\n<html><head><title></body></title></head><BODY bgcolor=\">\">\n<div>from outside</div><p>x</p>\n<div>Gr&#252;&#223;e</div></Body></html>\n"},
+		{"HTML with its own form", "Content-Type: text/html; charset=utf-8\n\n<p>x\n", []mail.Alteration{mail.AddText{Text: "a<b", HTML: "<b>é</b>"}}, "Content-Type: text/html; charset=utf-8\n\n<p>x\n\n<div><b>&#233;</b></div>"},
+		{"HTML, text is escaped", "Content-Type: text/html\n\n<p>x\n", []mail.Alteration{mail.AddText{Text: "a<b\nc", Top: true}}, "Content-Type: text/html\n\n\n<div>a&lt;b<br>\nc</div><p>x\n"},
+		{"body in a comment", "Content-Type: text/html\n\n<!-- <body> --><head></head>x\n", []mail.Alteration{top}, "Content-Type: text/html\n\n<!-- <body> --><head></head>\n<div>from outside</div>x\n"},
 		{"OpenPGP", "A: b\n\n-----BEGIN PGP SIGNED MESSAGE-----\nx\n", []mail.Alteration{end}, ""},
 		{"S/MIME", "Content-Type: application/pkcs7-mime; name=smime.p7m\nContent-Transfer-Encoding: base64\n\nMII=\n", []mail.Alteration{end}, ""},
 		{"an attachment", "Content-Type: text/plain\nContent-Disposition: attachment; filename=a.txt\n\nx\n", []mail.Alteration{end}, ""},
@@ -136,6 +136,34 @@ attached
 --m--
 `
 
+// What only looks like text must not become a part when text is added.
+func TestAddTextMakesNoParts(t *testing.T) {
+	const evil = "--b\nContent-Type: application/x-msdownload; name=a.exe\n\nMZ\n"
+	hidden := strings.ReplaceAll(evil, "--b", "=2D-b")
+	around := func(part string) string {
+		return "Content-Type: multipart/mixed; boundary=b\n\n--b\n" + part + "\n--b--\n"
+	}
+	tests := []struct{ name, in string }{
+		{"quoted-printable", around("Content-Transfer-Encoding: quoted-printable\n\n" + hidden)},
+		{"quoted-printable HTML", around("Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n<body>" + hidden)},
+		{"many dashes", around("Content-Transfer-Encoding: quoted-printable\n\n" + strings.Repeat("=2D", 500) + "b\n" + hidden)},
+		{"in the middle of a line", around("Content-Type: text/html\n\n<body>" + evil)},
+		{"in front of the end", around("Content-Type: text/html\n\n<body>x--b</body>--b\nContent-Type: x/y; name=a.exe\n\nMZ\n")},
+		{"EBCDIC", around("Content-Type: text/plain; charset=ibm037\nContent-Transfer-Encoding: 8bit\n\n\x60\x60\x82\x25\n")},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			after, err := altered(t, message(t, tt.in), mail.AddText{Text: "täp", Top: true}, mail.AddText{Text: "end €"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if parts := split(t, after); len(parts) != 1 {
+				t.Errorf("%d parts in\n%s", len(parts), text(t, after))
+			}
+		})
+	}
+}
+
 func TestAddTextToAllForms(t *testing.T) {
 	after, err := altered(t, message(t, alternative), mail.AddText{Text: "top", Top: true}, mail.AddText{Text: "end"})
 	if err != nil {
@@ -143,7 +171,7 @@ func TestAddTextToAllForms(t *testing.T) {
 	}
 	want := strings.NewReplacer(
 		"\n\nhello\n", "\n\ntop\n\nhello\n\nend\n\n",
-		"<body>hello</body>", "<body>\n<div>top</div>\nhello\n<div>end</div>\n</body>").Replace(alternative)
+		"<body>hello</body>", "<body>\n<div>top</div>hello\n<div>end</div></body>").Replace(alternative)
 	if got := text(t, after); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

@@ -25,7 +25,7 @@ func (w *work) verify(after *mail.Inside) error {
 	had, has := contents(before.Parts), contents(after.Parts)
 	names, left := nameCounts(before.Parts), nameCounts(after.Parts)
 	for _, p := range before.Parts {
-		if w.isStripped(p) {
+		if w.isStripped(p) || w.hasNewText(p) {
 			had[p.SHA256]--
 		}
 		if w.isStripped(p) || w.isRenamed(p) {
@@ -52,6 +52,11 @@ func (w *work) isStripped(p mail.Part) bool {
 	return slices.ContainsFunc(w.stripped, func(t target) bool {
 		return p.Path == t.part.Path || strings.HasPrefix(p.Path, t.part.Path+"/") || strings.HasPrefix(p.Path, t.part.Path+".")
 	})
+}
+
+// hasNewText reports whether text was added to a part: it is another one now.
+func (w *work) hasNewText(p mail.Part) bool {
+	return p.Depth == 0 && slices.ContainsFunc(w.texted, func(n *node) bool { return n.at == p.At })
 }
 
 func (w *work) isRenamed(p mail.Part) bool {
