@@ -202,6 +202,7 @@ func (s *Store) replace(why error) error {
 		s.file = nil
 	}
 	to, err := setAside(s.cfg.Path, s.o.Now())
+	s.closeReader() // one that was opened meanwhile has the old file
 	if err != nil {
 		return fmt.Errorf("%w; setting it aside: %w", why, err)
 	}
