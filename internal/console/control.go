@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"time"
 
+	"gatepost/internal/console/audit"
 	"gatepost/internal/history"
 	"gatepost/internal/mail"
 	"gatepost/proxy/spool"
@@ -55,7 +56,14 @@ type ControlDeps struct {
 	Reload  func(context.Context) error
 	// RuleHits counts what policy rules matched; nil: nobody counts.
 	RuleHits func() []RuleHit
-	Log      *slog.Logger
+	// Health, Settings and Users tell of the parts, the configuration in use,
+	// and who may log in; nil: nobody knows.
+	Health   func() Health
+	Settings func() []Setting
+	Users    func() []User
+	// Audit keeps who did what; nil: nothing is kept.
+	Audit *audit.Log
+	Log   *slog.Logger
 }
 
 // Control is the control API: JSON over HTTP on a unix socket that only root
@@ -83,6 +91,8 @@ func NewControl(path string, deps ControlDeps) *Control {
 	c.handleState()
 	c.handleHistory()
 	c.handleRules()
+	c.handleSystem()
+	c.handleAudit()
 	c.server = newServer(asRoot(c.mux), deps.Log)
 	// A large message or a long list may go to a slow terminal.
 	c.server.WriteTimeout = 10 * time.Minute
@@ -129,13 +139,14 @@ func (c *Control) list(w http.ResponseWriter, r *http.Request) {
 func (c *Control) stream(w http.ResponseWriter, r *http.Request, f Filter) {
 	id := IdentityOf(r.Context())
 	w.Header().Set("Content-Type", jsonLines)
+	if f.Recipient != "" && !id.SeesRecipient(f.Recipient) {
+		return // or it would tell who else got a message
+	}
 	out := bufio.NewWriterSize(w, streamBuffer)
 	enc := json.NewEncoder(out)
 	for m := range c.deps.Queue.List(f) {
-		if !id.Sees(m.people()...) {
-			continue
-		}
-		if enc.Encode(m) != nil {
+		m, ok := m.seenBy(id)
+		if ok && enc.Encode(m) != nil {
 			return // the client is gone
 		}
 	}
@@ -171,9 +182,14 @@ func (c *Control) show(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
-	if !IdentityOf(r.Context()).Sees(m.people()...) {
+	who := IdentityOf(r.Context())
+	m, ok := m.seenBy(who)
+	if !ok {
 		refuse(w, spool.ErrNotFound)
 		return
+	}
+	if !who.Role.May(ViewContent) {
+		m.Header = ""
 	}
 	answer(w, http.StatusOK, m)
 }
@@ -267,6 +283,12 @@ func (c *Control) act(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, failure{err.Error()})
 		return
 	}
+	n := noteOf(r.Context())
+	n.none, n.ids = req.DryRun, req.IDs
+	if what := req; len(what.IDs) > 0 || !what.Filter.IsZero() || what.All {
+		what.IDs = nil
+		n.about(what)
+	}
 	// A large action takes its time, and ends when the client goes.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	out := bufio.NewWriterSize(w, streamBuffer)
@@ -280,10 +302,12 @@ func (c *Control) act(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, ErrTooMany):
 		answer(w, http.StatusConflict, failure{err.Error()})
 	case err != nil: // the client is gone
+		n.failed = true
 		_ = enc.Encode(actionLine{Error: err.Error()})
 	default:
 		w.Header().Set("Content-Type", jsonLines)
 		_ = enc.Encode(actionLine{Result: &result})
+		n.outcome(result)
 	}
 }
 

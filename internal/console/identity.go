@@ -109,18 +109,22 @@ func (id Identity) SeesRecipient(recipient string) bool {
 	})
 }
 
+// local reports whether it is who may open the control socket.
+func (id Identity) local() bool { return id.From == root.From }
+
 // route registers a handler for those who have a capability. All of the API is
-// registered so.
+// registered so, and what changes something, or shows content, is kept in the
+// audit.
 func (c *Control) route(pattern string, needs Capability, h http.HandlerFunc) {
-	c.routes = append(c.routes, Route{pattern, needs})
-	c.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		id := IdentityOf(r.Context())
-		if !id.Role.May(needs) {
-			answer(w, http.StatusForbidden, failure{fmt.Sprintf("%s has the role %q, which may not %s", id.Name, string(id.Role), string(needs))})
+	route := Route{pattern, needs}
+	c.routes = append(c.routes, route)
+	c.mux.HandleFunc(pattern, c.keep(route, func(w http.ResponseWriter, r *http.Request) {
+		if id := IdentityOf(r.Context()); !id.Role.May(needs) {
+			forbid(id, needs)(w, r)
 			return
 		}
 		h(w, r)
-	})
+	}))
 }
 
 // Route is one entry of the API.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"iter"
+	"slices"
 	"time"
 )
 
@@ -79,4 +80,16 @@ func (m *Message) people() []string {
 		all = append(all, r.Address)
 	}
 	return all
+}
+
+// seenBy is what somebody may see of a message: of its recipients those of the own
+// domains. ok is false for nothing.
+func (m Message) seenBy(id Identity) (_ Message, ok bool) {
+	if id.SeesAll() {
+		return m, true
+	}
+	hidden := func(r Recipient) bool { return !id.SeesRecipient(r.Address) }
+	m.Recipients = slices.DeleteFunc(slices.Clone(m.Recipients), hidden)
+	m.Done = slices.DeleteFunc(slices.Clone(m.Done), hidden)
+	return m, len(m.Recipients)+len(m.Done) > 0
 }
