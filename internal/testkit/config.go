@@ -9,6 +9,7 @@ import (
 // Config is a gateway's configuration file that a test can change key by key.
 // Values are TOML as it stands in the file.
 type Config struct {
+	Raw      string   // in place of all that was set; "": not
 	sections []string // in order; "" is the top
 	keys     map[string][]string
 	values   map[string]string // section + "\n" + key
@@ -39,6 +40,9 @@ func (c *Config) Drop(section string) {
 
 // Text is the file.
 func (c *Config) Text() string {
+	if c.Raw != "" {
+		return c.Raw
+	}
 	var b strings.Builder
 	sections := slices.Clone(c.sections)
 	slices.SortStableFunc(sections, func(x, y string) int { return min(len(x), 1) - min(len(y), 1) }) // the top first
