@@ -32,9 +32,6 @@ func (w *walker) leaf(e *entity, r structure, content span) {
 		}
 		return v
 	}
-	if len(r.encodings) == 1 && r.encodings[0] == "" && !isText(r.media) && w.isBase64(content) {
-		defer one(newDecoder("base64")) // the field may have been lost on the way
-	}
 	for _, encoding := range r.encodings {
 		v := one(newDecoder(encoding))
 		if v == nil || v.odd == nil {
@@ -53,6 +50,9 @@ func (w *walker) leaf(e *entity, r structure, content span) {
 		for _, d := range others.others() {
 			one(d)
 		}
+	}
+	if len(r.encodings) == 1 && r.encodings[0] == "" && !isText(r.media) && w.isBase64(content) {
+		one(newDecoder("base64")) // the field may have been lost on the way
 	}
 }
 

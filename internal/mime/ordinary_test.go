@@ -18,7 +18,6 @@ type client struct {
 	boundary string // with the level and the number in it
 	preamble string
 	header   string
-	typeOf   string // of a part: type, parameters
 	names    func(typ, name string) (contentType, disposition string)
 	text     string // encoding of text
 	width    int    // of base64

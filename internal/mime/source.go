@@ -24,8 +24,6 @@ type span struct {
 
 func (s span) size() int64 { return s.to - s.from }
 
-func (s span) reader() *io.SectionReader { return io.NewSectionReader(s.src.r, s.from, s.size()) }
-
 // inBody is where it stands in the body of the message. Not ok: it is decoded,
 // or begins in the header.
 func (s span) inBody() (at, length int64, ok bool) {
