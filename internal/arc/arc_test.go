@@ -65,18 +65,23 @@ func message(t *testing.T, text string) *mail.Message {
 // finds out itself.
 func seal(t *testing.T, text string, key *dkim.Key, z *zone) string {
 	t.Helper()
+	return sealAs(t, text, key, Verify(t.Context(), message(t, text), z, Limits{}).Value)
+}
+
+// sealAs is seal by somebody who knows what the chain is.
+func sealAs(t *testing.T, text string, key *dkim.Key, incoming Value) string {
+	t.Helper()
 	m := message(t, text)
-	r := Verify(t.Context(), m, z, Limits{})
 	hash, err := dkim.BodyHash(m.Body(), dkim.Relaxed)
 	if err != nil {
 		t.Fatal(err)
 	}
 	fields, err := Sealing{
 		Key: key, Fields: dkim.Fields{Over: []string{"Subject", "Date"}, Present: []string{"To", "DKIM-Signature"}}, BodyHash: hash, At: time.Now(),
-		Incoming: r.Value, Results: fmt.Sprintf("mx.%s; spf=pass smtp.mailfrom=example.com; arc=%s", key.Domain, r.Value),
+		Incoming: incoming, Results: fmt.Sprintf("mx.%s; spf=pass smtp.mailfrom=example.com; arc=%s", key.Domain, incoming),
 	}.Seal(m.Header)
 	if err != nil {
-		t.Fatalf("%v (%+v)", err, r)
+		t.Fatalf("%v (%s)", err, incoming)
 	}
 	var b strings.Builder
 	for _, f := range fields {
@@ -259,9 +264,9 @@ func TestKeysOfChains(t *testing.T) {
 func TestLongestChain(t *testing.T) {
 	z := &zone{}
 	key := z.newKey(t, "one.test", dkim.RSA)
-	text := letter
-	for range MaxInstance {
-		text = seal(t, text, key, z)
+	text := sealAs(t, letter, key, None)
+	for range MaxInstance - 1 {
+		text = sealAs(t, text, key, Pass)
 	}
 	m := message(t, text)
 	if r := Verify(t.Context(), m, z, Limits{}); r.Value != Pass || len(r.Sets) != MaxInstance {
