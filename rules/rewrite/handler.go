@@ -94,7 +94,7 @@ func (h *handler) outgoing(ctx context.Context, tx *mail.Transaction) mail.Verdi
 	view := *tx
 	view.Envelope, view.Message = mail.Apply(tx.Envelope, tx.Message, edits)
 	v := h.Handler.Message(ctx, &view)
-	tx.Findings = view.Findings
+	tx.Findings, tx.Inside, tx.Asked = view.Findings, view.Inside, view.Asked
 	v.Edits = behind(v.Edits, edits)
 	v.Recipients = slices.Clone(v.Recipients)
 	for i := range v.Recipients {
