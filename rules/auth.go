@@ -77,7 +77,7 @@ type authorship struct {
 func (a *authorship) weigh(f mail.Finding) {
 	switch {
 	case f.Name == mail.FindingDMARC && a.value == "":
-		a.value, a.applied, a.domain = f.Value, f.Property("policy.applied"), plain(f.Property("header.from"), "its author")
+		a.value, a.applied, a.domain = f.Value, f.Property("policy.applied"), plain(f.Property("header.from"), "any of the authors that it names")
 	case f.Name == mail.FindingFrom && f.Value != "display":
 		a.odd = plain(f.Value, "malformed")
 	}
