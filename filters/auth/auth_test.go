@@ -38,11 +38,12 @@ func newLab(t *testing.T, change func(*Config)) lab {
 		"s._domainkey.list.test. 300 IN TXT "+record(), "s._domainkey.hop.test. 300 IN TXT "+record(),
 	)
 	s.Misbehave("down._domainkey.good.test", dnstest.Quirk{Rcode: 2})
-	client, err := dns.NewClient(dns.ClientConfig{Servers: []string{s.Addr()}, Timeout: 5 * time.Second})
+	client, err := dns.NewClient(dns.ClientConfig{Servers: []string{s.Addr()}, Timeout: time.Minute, Attempts: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg := DefaultConfig()
+	cfg.Timeout = time.Minute // of a machine that has other things to do
 	if change != nil {
 		change(&cfg)
 	}

@@ -58,10 +58,14 @@ func TestResults(t *testing.T) {
 	s.Misbehave("down.test", dnstest.Quirk{Rcode: 2})
 	s.Misbehave("slow.test", dnstest.Quirk{Silent: true})
 	s.Misbehave("good.test", dnstest.Quirk{Truncate: true})
-	client, err := dns.NewClient(dns.ClientConfig{Servers: []string{s.Addr()}, Timeout: 500 * time.Millisecond, Attempts: 1})
-	if err != nil {
-		t.Fatal(err)
+	ask := func(timeout time.Duration) *dns.Client {
+		client, err := dns.NewClient(dns.ClientConfig{Servers: []string{s.Addr()}, Timeout: timeout, Attempts: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return client
 	}
+	patient, impatient := ask(time.Minute), ask(100*time.Millisecond)
 	for _, tt := range []struct{ name, client, helo, from, want string }{
 		{"pass, over TCP (D8 truncated)", "192.0.2.1", "x.test", "a@good.test", "pass good.test"},
 		{"fail", "192.0.2.2", "x.test", "a@good.test", "fail good.test"},
@@ -92,6 +96,10 @@ func TestResults(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := len(s.Asked())
+			client := patient
+			if tt.from == "a@slow.test" {
+				client = impatient
+			}
 			res := Check(t.Context(), client, netip.MustParseAddr(tt.client), tt.helo, from)
 			got := res.Value + " " + res.Domain
 			if res.Helo {
