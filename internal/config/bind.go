@@ -25,6 +25,7 @@ type reader struct {
 	problems Problems
 	warnings Problems
 	meant    map[string]bool // paths that unknown keys were probably meant to be
+	settings map[string]Setting
 }
 
 // place is a key of the file, and where it stands. The node of a key that is
@@ -146,6 +147,7 @@ func (t table) bind(dst ...any) {
 			p.set(f, t.values[key])
 		}
 	}
+	t.note(fields)
 }
 
 // collect notes the fields of a struct by the name in their toml tag. Fields

@@ -50,6 +50,7 @@ import (
 type Config struct {
 	File     string
 	Warnings Problems
+	Settings []Setting // all keys, those that the file sets and the defaults of others
 
 	Hostname     string
 	Spool        string       // directory
@@ -206,7 +207,7 @@ func read(path, text string, listening bool) (*Config, error) {
 	if len(r.problems) > 0 {
 		return nil, r.problems.sorted(path)
 	}
-	c.Warnings = r.warnings.sorted(path)
+	c.Warnings, c.Settings = r.warnings.sorted(path), r.all()
 	return c, nil
 }
 

@@ -139,7 +139,7 @@ func (c *Control) list(w http.ResponseWriter, r *http.Request) {
 func (c *Control) stream(w http.ResponseWriter, r *http.Request, f Filter) {
 	id := IdentityOf(r.Context())
 	w.Header().Set("Content-Type", jsonLines)
-	if f.Recipient != "" && !id.SeesRecipient(f.Recipient) {
+	if f.Recipient != "" && !id.SeesRecipient(asAddress(f.Recipient)) {
 		return // or it would tell who else got a message
 	}
 	out := bufio.NewWriterSize(w, streamBuffer)

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 
 	"gatepost/internal/history"
@@ -35,39 +34,16 @@ func (c *Control) handleHistory() {
 	c.route("GET /v1/history/{id}", ViewMail, c.historyLife)
 }
 
-// seen is what somebody may see of a record; ok is false for nothing.
-func seen(id Identity, r history.Record) (_ history.Record, ok bool) {
-	if !id.SeesAll() && !slices.ContainsFunc(r.Recipients, func(p history.Recipient) bool { return id.SeesRecipient(p.Address) }) {
-		return r, false
-	}
-	if !id.Role.May(ViewContent) {
-		r.Header = nil
-		if r.Inside != nil {
-			inside := *r.Inside
-			inside.Text = ""
-			r.Inside = &inside
-		}
-	}
-	return r, true
-}
-
 func (c *Control) historySearch(w http.ResponseWriter, r *http.Request) {
 	var q history.Query
 	if !decode(w, r, &q) {
 		return
 	}
-	page, err := c.deps.History.Search(r.Context(), q)
+	page, err := searchFor(r.Context(), c.deps.History, IdentityOf(r.Context()), q)
 	if err != nil {
 		refuseHistory(w, err)
 		return
 	}
-	id, visible := IdentityOf(r.Context()), []history.Record{}
-	for _, one := range page.Records {
-		if one, ok := seen(id, one); ok {
-			visible = append(visible, one)
-		}
-	}
-	page.Records = visible
 	answer(w, http.StatusOK, page)
 }
 
@@ -82,17 +58,11 @@ func (c *Control) historyLife(w http.ResponseWriter, r *http.Request) {
 		refuseHistory(w, err)
 		return
 	}
-	id, visible := IdentityOf(r.Context()), []history.Record{}
-	for _, one := range life.Records {
-		if one, ok := seen(id, one); ok {
-			visible = append(visible, one)
-		}
-	}
-	if len(visible) == 0 && !id.SeesAll() {
+	life, ok := seenLife(IdentityOf(r.Context()), life)
+	if !ok {
 		refuseHistory(w, history.ErrNotFound)
 		return
 	}
-	life.Records = visible
 	answer(w, http.StatusOK, life)
 }
 
@@ -101,7 +71,7 @@ func (c *Control) historyReport(w http.ResponseWriter, r *http.Request) {
 	if !decode(w, r, &req) {
 		return
 	}
-	report, err := c.deps.History.Report(r.Context(), req.Since, req.Until, min(max(req.Top, 1), 1000))
+	report, err := c.deps.History.Report(r.Context(), req.Since, req.Until, min(max(req.Top, 0), 1000))
 	if err != nil {
 		refuseHistory(w, err)
 		return
@@ -125,6 +95,12 @@ func (c *Control) historyEach(w http.ResponseWriter, r *http.Request) {
 	out := bufio.NewWriterSize(w, streamBuffer)
 	enc := json.NewEncoder(out)
 	id := IdentityOf(r.Context())
+	if !mayAskFor(id, q) {
+		_ = enc.Encode(eachLine{})
+		_ = out.Flush()
+		return
+	}
+	noteOf(r.Context()).about(q)
 	err := c.deps.History.Each(r.Context(), q, func(one history.Record) error {
 		one, ok := seen(id, one)
 		if !ok {

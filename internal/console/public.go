@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 )
@@ -30,6 +31,44 @@ type Config struct {
 	// Insecure lets users log in without TLS from other hosts, for a proxy that
 	// has TLS in front. Default false.
 	Insecure bool `toml:"insecure"`
+	// Metrics says who gets /metrics: everybody who reaches the address (open,
+	// the default), programs on this host (loopback), or nobody (off).
+	Metrics Metrics `toml:"metrics"`
+	// Audit is the file that keeps who looked at whose mail and who did what.
+	// Default: audit.jsonl beside the file of the key state, or in
+	// /var/lib/gatepost where that is no file.
+	Audit string `toml:"audit"`
+}
+
+// Metrics says who gets the metrics.
+type Metrics string
+
+// The words for Metrics.
+const (
+	MetricsOpen     Metrics = "open"
+	MetricsLoopback Metrics = "loopback"
+	MetricsOff      Metrics = "off"
+)
+
+// Validate refuses other words.
+func (m Metrics) Validate() error {
+	switch m {
+	case "", MetricsOpen, MetricsLoopback, MetricsOff:
+		return nil
+	}
+	return fmt.Errorf("metrics: %q is not one of open, loopback, off", string(m))
+}
+
+// guard serves the metrics to those who get them.
+func (m Metrics) guard(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		peer, err := netip.ParseAddrPort(r.RemoteAddr)
+		if m == MetricsOff || m == MetricsLoopback && (err != nil || !peer.Addr().Unmap().IsLoopback()) {
+			http.NotFound(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // Validate returns all that is wrong with c.
@@ -44,6 +83,10 @@ func (c Config) Validate() error {
 	if c.Users != "" && c.Certificate == "" && !c.Insecure && !isLoopback(c.Address) {
 		errs = append(errs, errors.New("users: passwords would cross the network in clear; set tls_cert and tls_key, listen on 127.0.0.1, or write insecure = true where a proxy in front has TLS"))
 	}
+	errs = append(errs, c.Metrics.Validate())
+	if c.Audit != "" && !filepath.IsAbs(c.Audit) {
+		errs = append(errs, fmt.Errorf("audit: %q is no absolute path; write one like /var/lib/gatepost/audit.jsonl", c.Audit))
+	}
 	return errors.Join(errs...)
 }
 
@@ -54,7 +97,7 @@ func isLoopback(address string) bool {
 }
 
 // DefaultConfig has no listener.
-func DefaultConfig() Config { return Config{} }
+func DefaultConfig() Config { return Config{Metrics: MetricsOpen} }
 
 // Deps is what the HTTP listener shows.
 type Deps struct {
@@ -88,7 +131,7 @@ func NewPublic(cfg Config, deps Deps) (*Public, error) {
 		}
 		say(w, http.StatusOK, "ok")
 	})
-	mux.Handle("GET /metrics", deps.Metrics)
+	mux.Handle("GET /metrics", cfg.Metrics.guard(deps.Metrics))
 	if deps.Pages != nil {
 		mux.Handle("/", deps.Pages)
 	}

@@ -75,7 +75,7 @@ type Finder interface {
 	// Each calls yield with all records that q chooses, in order, until that
 	// returns an error. Paging is not looked at.
 	Each(ctx context.Context, q Query, yield func(Record) error) error
-	// Report sums up.
+	// Report sums up; with top 0 it only counts by hours and results.
 	Report(ctx context.Context, since, until time.Time, top int) (Report, error)
 }
 

@@ -23,7 +23,7 @@ func (r *Reader) Report(ctx context.Context, since, until time.Time, top int) (R
 	}{
 		{keySender, &out.Senders}, {keyRcpt, &out.Recipients}, {keyClient, &out.Clients}, {keyVirus, &out.Viruses}, {keyRule, &out.Rules},
 	} {
-		if err == nil {
+		if *list.to = []Named{}; err == nil && top > 0 {
 			*list.to, err = r.top(ctx, list.kind, since, until, top)
 		}
 	}
