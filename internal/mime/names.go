@@ -30,23 +30,33 @@ func (w *walker) namesOf(h header) []string {
 			}
 		}
 	}
-	for _, f := range h.all("content-location") {
-		plain = addName(plain, path.Base(strings.TrimSpace(f.value)))
+	if len(plain) == 0 {
+		for _, f := range h.all("content-location") {
+			plain = addName(plain, locationName(f.value))
+		}
 	}
-	extensions := make(map[string]bool)
 	names := plain
 	for _, n := range plain {
 		for _, c := range CleanNames(n) {
 			names = withName(names, c)
-			if ext := strings.ToLower(path.Ext(c)); ext != "" {
-				extensions[ext] = true
-			}
 		}
 	}
 	if len(plain) > 1 && differ(plain) {
 		w.ambiguous(NameDiffers)
 	}
 	return names
+}
+
+// locationName is the file that a URL names, "" where it names none.
+func locationName(url string) string {
+	url = strings.TrimSpace(url)
+	if end := strings.IndexAny(url, "?#"); end >= 0 {
+		url = url[:end]
+	}
+	if _, rest, ok := strings.Cut(url, "://"); ok {
+		_, url, _ = strings.Cut(rest, "/") // without the host
+	}
+	return url[strings.LastIndexByte(url, '/')+1:]
 }
 
 // addName adds a name as written and with its encoded words decoded, once and

@@ -100,3 +100,13 @@ func TestCleanNames(t *testing.T) {
 		})
 	}
 }
+
+func TestLocationName(t *testing.T) {
+	for in, want := range map[string]string{
+		"http://www.example.com/files/a.exe?x=1#y": "a.exe", "http://www.example.com": "", "http://www.example.com/": "", "a.exe": "a.exe", "dir/a.exe": "a.exe", "cid:x": "cid:x", "": "",
+	} {
+		if got := locationName(in); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
