@@ -71,15 +71,16 @@ func (s *Set) ruled(tx *mail.Transaction, rcpt *mail.Path, v mail.Verdict) mail.
 
 // otherClass puts a recipient off that is not treated as the first one is.
 func (s *Set) otherClass(tx *mail.Transaction, to mail.Address) mail.Verdict {
-	for _, first := range tx.Envelope.Recipients {
-		if s.class(first.Address) != s.class(to) {
-			return mail.Verdict{
-				Action: mail.TempFail,
-				Reply:  mail.Reply{Code: 452, Detail: "5.3", Text: "This recipient has other rules than the first, please send it a message of its own"},
-				Reason: "policy.recipients: other rules than those of " + first.Address.String(),
-			}
+	if len(tx.Envelope.Recipients) == 0 {
+		return mail.Verdict{}
+	}
+	first := tx.Envelope.Recipients[0]
+	if s.class(first.Address) != s.class(to) {
+		return mail.Verdict{
+			Action: mail.TempFail,
+			Reply:  mail.Reply{Code: 452, Detail: "5.3", Text: "This recipient has other rules than the first, please send it a message of its own"},
+			Reason: "policy.recipients: other rules than those of " + first.Address.String(),
 		}
-		break
 	}
 	return mail.Verdict{}
 }
