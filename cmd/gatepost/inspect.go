@@ -20,8 +20,7 @@ func inspector(cfg *config.Config, set *rules.Set) func(context.Context, *mail.M
 }
 
 // wantsInside reports whether a filter judges what is in a message; rules may,
-// too. Then it is
-// also judged whether all mail programs see the same in it.
+// too. Then it is also judged whether all mail programs see the same in it.
 func wantsInside(cfg *config.Config) bool {
 	for _, f := range cfg.Filters {
 		if f.ClamAV != nil || f.Attachments != nil || f.ICAP != nil {
