@@ -150,11 +150,14 @@ func (a *app) printLearned(r learned) {
 		_ = a.printJSON(r) // standard output is gone: so are we
 		return
 	}
-	what := "learned as"
-	if !r.News {
-		what = "nothing new as"
+	what := "learned it as " + r.Lesson
+	switch {
+	case !r.News:
+		what = "learned nothing new"
+	case r.Lesson == string(spamassassin.Forget):
+		what = "forgot it"
 	}
-	fmt.Fprintf(a.out, "%s: %s %s %s\n", line(r.File), r.Filter, what, r.Lesson)
+	fmt.Fprintf(a.out, "%s: %s %s\n", line(r.File), r.Filter, what)
 }
 
 // teachers are the filters that learn, with their names.
