@@ -170,7 +170,7 @@ func (g *gateway) hold(ctx context.Context, tx *mail.Transaction, copies []milte
 
 func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
 	deps := console.ControlDeps{
-		RuleHits: g.ruleWork.counted, Queue: mailQueue{g.queue, &g.admin, g.lives()}, State: g.state, Status: g.status, Reload: g.reload, Log: g.log,
+		RuleHits: g.ruleWork.counted, Queue: mailQueue{g.queue, &g.admin, g.lives()}, State: g.state, Status: g.status, Reload: g.reload, Scan: g.trial, Log: g.log,
 	}
 	if g.history != nil {
 		deps.History = g.history

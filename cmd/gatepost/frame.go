@@ -33,7 +33,15 @@ func (f *frame) around(h mail.Handler) mail.Handler {
 	if f == nil {
 		return h
 	}
-	return f.journals.Handler(f.rewriter.Handler(f.recipients.Handler(f.checks.Handler(h)), f.routed))
+	return f.journals.Handler(f.judging(h))
+}
+
+// judging is around without what keeps copies.
+func (f *frame) judging(h mail.Handler) mail.Handler {
+	if f == nil {
+		return h
+	}
+	return f.rewriter.Handler(f.recipients.Handler(f.checks.Handler(h)), f.routed)
 }
 
 // readsBody reports whether one of its parts looks behind the header.

@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -104,13 +103,13 @@ func worst(results []scanResult) int {
 
 // scanner judges files with one configuration and one envelope.
 type scanner struct {
-	judge   *ruled
-	routes  *forward.Forwarder
-	session mail.Session
-	sender  mail.Path
-	rcpts   []mail.Path
-	limit   int64
-	stdin   io.Reader
+	newHandler func() mail.Handler
+	routes     *forward.Forwarder
+	session    mail.Session
+	sender     mail.Path
+	rcpts      []mail.Path
+	limit      int64
+	stdin      io.Reader
 
 	hostname string
 }
@@ -123,7 +122,7 @@ func newScanner(cfg *config.Config, f scanFlags, a *app) (*scanner, error) {
 	if err := s.envelope(cfg, f); err != nil {
 		return nil, err
 	}
-	if err := s.client(cfg, f); err != nil {
+	if err := s.client(context.Background(), cfg, f); err != nil {
 		return nil, err
 	}
 	log, err := maillog.New(a.err, maillog.Text, slog.LevelError)
@@ -133,8 +132,12 @@ func newScanner(cfg *config.Config, f scanFlags, a *app) (*scanner, error) {
 	if s.routes, err = forward.New(cfg.Forward, log); err != nil {
 		return nil, because(err)
 	}
-	s.judge, err = newJudge(cfg, s.routes, tools{store: state.NewMemory(nil), log: log})
-	return s, because(err)
+	judge, err := newJudge(cfg, s.routes, tools{store: state.NewMemory(nil), log: log})
+	if err != nil {
+		return nil, because(err)
+	}
+	s.newHandler = judge.Handler
+	return s, nil
 }
 
 // envelope reads the flags.
@@ -158,7 +161,7 @@ func (s *scanner) envelope(cfg *config.Config, f scanFlags) error {
 }
 
 // client looks at the client as a listener does.
-func (s *scanner) client(cfg *config.Config, f scanFlags) error {
+func (s *scanner) client(ctx context.Context, cfg *config.Config, f scanFlags) error {
 	s.hostname = cfg.Hostname
 	s.session = mail.Session{Via: mail.ViaScan, Helo: line(f.helo), ESMTP: true}
 	if f.ip == "" {
@@ -173,8 +176,8 @@ func (s *scanner) client(cfg *config.Config, f scanFlags) error {
 		return because(err)
 	}
 	s.session.Client = netip.AddrPortFrom(ip.Unmap(), 0)
-	s.session.Name = names.ClientName(context.Background(), ip)
-	s.session.Trusted = slices.ContainsFunc(cfg.Rules.Relay.Networks, func(n netip.Prefix) bool { return n.Contains(ip.Unmap()) })
+	s.session.Name = names.ClientName(ctx, ip)
+	s.session.Trusted = isOurs(cfg, ip.Unmap())
 	return nil
 }
 

@@ -97,7 +97,7 @@ func (s *scanner) judgeMessage(ctx context.Context, msg *mail.Message, r *scanRe
 	facts := s.session
 	facts.ID, facts.Start = mail.NewID(now), now
 	tx := &mail.Transaction{ID: mail.NewID(now), Session: &facts, Start: now}
-	h := s.judge.Handler()
+	h := s.newHandler()
 	defer h.Close()
 	defer r.findings(tx)
 

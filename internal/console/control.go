@@ -61,6 +61,8 @@ type ControlDeps struct {
 	Health   func() Health
 	Settings func() []Setting
 	Users    func() []User
+	// Scan judges a message that is not there to stay; nil: nobody can.
+	Scan func(context.Context, ScanRequest) (history.Record, error)
 	// Audit keeps who did what; nil: nothing is kept.
 	Audit *audit.Log
 	Log   *slog.Logger
@@ -93,6 +95,7 @@ func NewControl(path string, deps ControlDeps) *Control {
 	c.handleRules()
 	c.handleSystem()
 	c.handleAudit()
+	c.handleScan()
 	c.server = newServer(asRoot(c.mux), deps.Log)
 	// A large message or a long list may go to a slow terminal.
 	c.server.WriteTimeout = 10 * time.Minute
