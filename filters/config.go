@@ -75,6 +75,15 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// WithDefaults fills in what a step leaves out, for those who show it.
+func (s Step) WithDefaults() Step {
+	full, err := s.withDefaults()
+	if err != nil {
+		return s
+	}
+	return full
+}
+
 // withDefaults checks one step and fills in what it left out.
 func (s Step) withDefaults() (Step, error) {
 	if s.Name == "" || (s.Filter == nil) == (s.Session == nil) {

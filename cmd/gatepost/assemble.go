@@ -14,6 +14,7 @@ import (
 	"gatepost/filters/blocklist"
 	"gatepost/internal/config"
 	"gatepost/internal/console"
+	"gatepost/internal/console/audit"
 	"gatepost/internal/drac"
 	"gatepost/internal/history"
 	"gatepost/internal/mail"
@@ -57,6 +58,9 @@ type gateway struct {
 	control   *console.Control
 	// consoleUsers may log in to the pages.
 	consoleUsers consoleUsers
+	recent       *metrics.Recent
+	steps        atomic.Pointer[[]filters.Step] // of the present generation
+	current      atomic.Pointer[config.Config]  // as last taken over
 
 	started  time.Time
 	draining atomic.Bool
@@ -71,6 +75,8 @@ type gateway struct {
 func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar, m *metrics.Metrics) (g *gateway, err error) {
 	g = &gateway{boot: cfg, log: log, level: level, metrics: m, started: time.Now()}
 	g.judges.log, g.bare.log = log, log
+	g.recent = metrics.NewRecent(m)
+	g.current.Store(cfg)
 	cfg.DNS.Asked = m.DNSQuery
 	fail, err := failpoint()
 	if err != nil {
@@ -171,6 +177,7 @@ func (g *gateway) hold(ctx context.Context, tx *mail.Transaction, copies []milte
 func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
 	deps := console.ControlDeps{
 		RuleHits: g.ruleWork.counted, Queue: mailQueue{g.queue, &g.admin, g.lives()}, State: g.state, Status: g.status, Reload: g.reload, Scan: g.trial, Log: g.log,
+		Health: g.health, Settings: g.settings, Users: g.knownUsers, Audit: audit.New(cfg.Console.Audit, g.log),
 	}
 	if g.history != nil {
 		deps.History = g.history
@@ -218,7 +225,7 @@ func newJudge(cfg *config.Config, to router, t tools) (*ruled, error) {
 	m, err := filters.New(filtering, steps, set, t.observer, t.log)
 	// Without a filter, and without rules about content, nobody wants the body.
 	return &ruled{
-		Multiplexer: m, rules: set, work: t.work, stages: decides(cfg, set, steps), readsBody: t.signer != nil || set.AddsText() || !set.Policies().Empty(mail.StageMessage) || slices.ContainsFunc(steps, looksInside), blockers: b.blockers, daemons: b.daemons,
+		Multiplexer: m, rules: set, work: t.work, stages: decides(cfg, set, steps), readsBody: t.signer != nil || set.AddsText() || !set.Policies().Empty(mail.StageMessage) || slices.ContainsFunc(steps, looksInside), blockers: b.blockers, daemons: b.daemons, steps: effective(steps),
 	}, err
 }
 
@@ -249,6 +256,7 @@ func (g *gateway) renew(judge, bare *ruled) {
 	g.frame.Store(judge.frame)
 	g.ruleWork.lists.Use(judge.rules.Policies().DynamicLists())
 	g.daemons.Store(&judge.daemons)
+	g.steps.Store(&judge.steps)
 	g.judges.replace(judge)
 	if bare != nil {
 		g.bare.replace(bare)
@@ -265,6 +273,7 @@ type ruled struct {
 	frame     *frame              // nil: none
 	blockers  []*blocklist.Filter // who watch what is decided
 	daemons   []daemon            // scanners that tell their version
+	steps     []filters.Step
 }
 
 func (r *ruled) Decides() []mail.Stage { return r.stages }
@@ -347,7 +356,7 @@ func (g *gateway) listen() error {
 func (g *gateway) run(ctx context.Context) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	outer := []service{g.control.Run}
+	outer := []service{g.control.Run, g.recent.Run}
 	if g.public != nil {
 		outer = append(outer, g.public.Run)
 	}

@@ -66,6 +66,7 @@ func (g *gateway) take(cfg *config.Config) error {
 		return err
 	}
 	g.renew(judge, bare)
+	g.current.Store(cfg)
 	g.throttle.Update(cfg.Login)
 	g.level.Set(cfg.Log.Level)
 	errs := []error{g.updateConsole(cfg)}
@@ -97,6 +98,8 @@ func needRestart(old, fresh *config.Config) []string {
 	changed("routing.mta_sts_cache", old.Forward.Routing.STSCache != fresh.Forward.Routing.STSCache)
 	changed("control", old.Control != fresh.Control)
 	changed("console.address", old.Console.Address != fresh.Console.Address || old.Console.Insecure != fresh.Console.Insecure)
+	changed("console.audit", old.Console.Audit != fresh.Console.Audit)
+	changed("console.metrics", old.Console.Metrics != fresh.Console.Metrics)
 	changed("console.users", (old.ConsoleUsers == nil) != (fresh.ConsoleUsers == nil))
 	changed("console.tls_cert", (old.Console.Certificate == "") != (fresh.Console.Certificate == ""))
 	changed("log.format", old.Log.Format != fresh.Log.Format)

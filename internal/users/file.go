@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,6 +42,8 @@ type Account struct {
 	Senders []string // addresses and "@domain"s that the user may send from
 	Role    string   // in the console; "" for none
 	Domains []string // whose mail is seen there; none: as the role says
+	// Stamp changes with the password; nil where it was not read for a login.
+	Stamp []byte
 }
 
 const (
@@ -263,7 +266,17 @@ func (f *File) Senders(_ context.Context, name string) ([]string, error) {
 }
 
 // Account is what the file says of a user.
-func (f *File) Account(name string) Account { return f.users[fold(name)].account }
+func (f *File) Account(name string) Account {
+	u := f.users[fold(name)]
+	a := u.account
+	if u.name != "" {
+		a.Stamp = mac([]byte("stamp"), u.hash.String())
+	}
+	return a
+}
+
+// Names lists the users.
+func (f *File) Names() []string { return slices.Sorted(maps.Keys(f.users)) }
 
 // Set writes a user into a file, in the place of the one of that name, and makes
 // the file where there is none.
