@@ -24,9 +24,9 @@ func TestWriter(t *testing.T) {
 	cfg.Path, cfg.MaxAge = path, 100*365*24*time.Hour
 	s := start(t, cfg, Options{})
 	base := int(time.Now().UnixNano() % 1e9)
-	for i := base; ; i += 50 {
+	for i := base; ; i += 20 {
 		var last Record
-		for j := range 50 {
+		for j := range 20 {
 			last = sampleRecord(t, i+j)
 			last.Time = time.Now()
 			s.Decision(last)

@@ -46,7 +46,7 @@ func isName(want, name string) bool {
 
 // Every search finds what a look at all records finds, page by page.
 func TestSearch(t *testing.T) {
-	const n = 350
+	const n = 220
 	r := filled(t, n)
 	var all []Record
 	if err := r.Each(context.Background(), Query{}, func(one Record) error { all = append(all, one); return nil }); err != nil {
@@ -64,7 +64,7 @@ func TestSearch(t *testing.T) {
 	more["IPv4 in IPv6"] = Query{Client: netip.MustParsePrefix("192.0.2.0/25")}
 	for name, q := range more {
 		t.Run(name, func(t *testing.T) {
-			q.After, q.Limit = "", 101
+			q.After, q.Limit = "", 61
 			var want, got []string
 			for _, one := range all {
 				if q.matches(&one) {
@@ -113,7 +113,7 @@ func TestBadQueries(t *testing.T) {
 }
 
 func TestReport(t *testing.T) {
-	r := filled(t, 250)
+	r := filled(t, 210)
 	got, err := r.Report(context.Background(), epoch, epoch.Add(1400*time.Second), 3)
 	if err != nil {
 		t.Fatal(err)

@@ -94,9 +94,9 @@ func TestLife(t *testing.T) {
 func TestStop(t *testing.T) {
 	cfg := config(t)
 	s := start(t, cfg, Options{})
-	const n = 550
-	for i := range n {
-		s.Decision(sampleRecord(t, i))
+	const n = 2*atOnce + 1
+	for range n {
+		s.Event(mail.Event{ID: "x", What: mail.EventMoved})
 	}
 	s.stop()
 	r, err := OpenReader(cfg.Path)
@@ -104,8 +104,8 @@ func TestStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if got := count(t, r.db, "message"); got != n {
-		t.Errorf("%d records, want %d", got, n)
+	if got := count(t, r.db, "event"); got != n {
+		t.Errorf("%d events, want %d", got, n)
 	}
 }
 
@@ -271,16 +271,16 @@ func TestMaxSize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.cfg.MaxSize = 1e6
+	s.cfg.MaxSize = 4e5
 	ctx := context.Background()
 	if err := s.open(ctx); err != nil {
 		t.Fatal(err)
 	}
 	defer s.end()
-	const n = 1000
-	for i := 0; i < n; i += 100 {
+	const n = 400
+	for i := 0; i < n; i += 50 {
 		var batch []item
-		for j := i; j < i+100; j++ {
+		for j := i; j < i+50; j++ {
 			r := sampleRecord(t, j)
 			batch = append(batch, item{record: &r})
 		}
