@@ -28,7 +28,7 @@ type action func(*Server, *http.Request) (said, to string, err error)
 // allPages are in the order of the navigation. A page with its actions has a
 // file of its own.
 func allPages() []page {
-	return []page{overviewPage(), trackingPage(), messagePage(), contentPage(), queuePage(), reportsPage()}
+	return []page{overviewPage(), trackingPage(), messagePage(), contentPage(), queuePage(), trialPage(), reportsPage()}
 }
 
 //go:embed templates
@@ -46,7 +46,7 @@ func static(w http.ResponseWriter, r *http.Request) {
 type views map[string]*template.Template
 
 func parseViews(pages []page) (views, error) {
-	layout, err := template.New("layout.html").Funcs(functions).ParseFS(templates, "templates/layout.html")
+	layout, err := template.New("layout.html").Funcs(functions).ParseFS(templates, "templates/layout.html", "templates/record.html")
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func (s *Server) act(p page, do action) http.HandlerFunc {
 			return
 		}
 		if !s.hasToken(r) {
-			s.fail(w, r, p, &badInput{"This form is too old, or not of this console. Go back, load the page again, and repeat what you did."})
+			s.fail(w, r, p, errOldForm)
 			return
 		}
 		said, to, err := do(s, r)

@@ -55,6 +55,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.mux.HandleFunc("GET /reports.csv", s.loggedIn(s.reportCSV))
 	s.mux.HandleFunc("GET /content/{id}/html", s.loggedIn(s.contentHTML))
 	s.mux.HandleFunc("GET /content/{id}/raw", s.loggedIn(s.contentRaw))
+	s.mux.HandleFunc("POST /test/judge", s.loggedIn(s.trial))
 	for _, p := range s.pages {
 		s.mux.HandleFunc("GET "+p.path, s.loggedIn(s.show(p)))
 		for name, do := range p.posts {
@@ -117,3 +118,5 @@ func codeOf(err error) int {
 type badInput struct{ text string }
 
 func (e *badInput) Error() string { return e.text }
+
+var errOldForm = &badInput{"This form is too old, or not of this console. Go back, load the page again, and repeat what you did."}
