@@ -58,6 +58,7 @@ type gateway struct {
 	control   *console.Control
 	// consoleUsers may log in to the pages.
 	consoleUsers consoleUsers
+	audit        *audit.Log
 	recent       *metrics.Recent
 	steps        atomic.Pointer[[]filters.Step] // of the present generation
 	current      atomic.Pointer[config.Config]  // as last taken over
@@ -175,9 +176,10 @@ func (g *gateway) hold(ctx context.Context, tx *mail.Transaction, copies []milte
 }
 
 func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
+	g.audit = audit.New(cfg.Console.Audit, g.log)
 	deps := console.ControlDeps{
 		RuleHits: g.ruleWork.counted, Queue: mailQueue{g.queue, &g.admin, g.lives()}, State: g.state, Status: g.status, Reload: g.reload, Scan: g.trial, Log: g.log,
-		Health: g.health, Settings: g.settings, Users: g.knownUsers, Audit: audit.New(cfg.Console.Audit, g.log),
+		Health: g.health, Settings: g.settings, Users: g.knownUsers, Audit: g.audit,
 	}
 	if g.history != nil {
 		deps.History = g.history

@@ -21,7 +21,7 @@ func (c *consoleUsers) Account(name string) users.Account { return c.file.Load()
 
 // newPages makes the pages of the console.
 func (g *gateway) newPages(cfg *config.Config) (http.Handler, error) {
-	deps := web.Deps{API: g.control.Handler(), Throttle: g.throttle, Log: g.log}
+	deps := web.Deps{API: g.control.Handler(), Throttle: g.throttle, Audit: g.audit, Log: g.log}
 	if cfg.ConsoleUsers != nil {
 		g.consoleUsers.file.Store(cfg.ConsoleUsers)
 		deps.Accounts = &g.consoleUsers

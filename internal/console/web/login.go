@@ -6,9 +6,11 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"strings"
 
 	"gatepost/internal/console"
+	"gatepost/internal/console/audit"
 	"gatepost/internal/users"
 )
 
@@ -22,7 +24,16 @@ type Accounts interface {
 func (s *Server) loggedIn(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		in, ok := s.sessions.find(s.keyOf(r))
+		if ok && !s.still(in) {
+			s.sessions.endUser(in.id.Name)
+			ok = false
+		}
 		switch {
+		case ok && !s.sessions.use(s.keyOf(r), isRefresh(r)):
+			w.Header().Set("Retry-After", "5")
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusTooManyRequests)
+			_, _ = w.Write([]byte(`{"error":"too many requests; wait some seconds"}` + "\n"))
 		case ok:
 			h(w, r.WithContext(console.WithIdentity(r.Context(), in.id)))
 		case strings.HasPrefix(r.URL.Path, "/api/"):
@@ -35,6 +46,12 @@ func (s *Server) loggedIn(h http.HandlerFunc) http.HandlerFunc {
 			http.Redirect(w, r, "/login", http.StatusSeeOther)
 		}
 	}
+}
+
+// still reports whether the account is what it was at the login: password, role
+// and domains.
+func (s *Server) still(in session) bool {
+	return reflect.DeepEqual(s.deps.Accounts.Account(in.id.Name), in.as)
 }
 
 // loginPage is what the login shows.
@@ -68,7 +85,8 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.sessions.end(s.keyOf(r)) // nobody goes on with a key that somebody else may know
-	s.setCookie(w, s.sessions.begin(id), absolute)
+	s.setCookie(w, s.sessions.begin(id, s.deps.Accounts.Account(id.Name)), absolute)
+	s.note(id, "login")
 	http.Redirect(w, r, p.To, http.StatusSeeOther)
 }
 
@@ -109,7 +127,19 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 	}
 	s.sessions.end(s.keyOf(r))
 	s.setCookie(w, "", -1)
+	s.note(console.IdentityOf(r.Context()), "logout")
 	http.Redirect(w, r, "/login", http.StatusSeeOther)
+}
+
+// note tells the audit who came and went. Failed logins are in the log alone:
+// strangers must not fill the audit.
+func (s *Server) note(id console.Identity, what string) {
+	if s.deps.Audit == nil {
+		return
+	}
+	if err := s.deps.Audit.Note(audit.Entry{Who: id.Name, Role: string(id.Role), From: id.From, What: what, Result: "done"}); err != nil {
+		s.deps.Log.Error("audit not written", "who", id.Name, "what", what, "error", err)
+	}
 }
 
 // clientOf is the address that a request came from.

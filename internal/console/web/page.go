@@ -15,6 +15,7 @@ type page struct {
 	path  string // pattern of http.ServeMux: "/queue", "/message/{id}"
 	title string
 	nav   bool               // stands in the navigation
+	live  bool               // what it marks so is kept up to date while somebody looks
 	needs console.Capability // who sees it
 	file  string             // of templates/
 	load  func(*Server, *http.Request) (any, error)
@@ -75,6 +76,7 @@ type frame struct {
 	Token           string
 	Flash           string
 	Nav             []link
+	Live            bool
 	Data            any
 }
 
@@ -104,7 +106,10 @@ func (v views) login(w http.ResponseWriter, code int, hostname string, p loginPa
 func (s *Server) frame(r *http.Request, p page, data any) frame {
 	id := console.IdentityOf(r.Context())
 	in, _ := s.sessions.find(s.keyOf(r))
-	f := frame{Title: p.title, Hostname: s.cfg.Hostname, User: &id, Token: in.token, Flash: s.sessions.takeFlash(s.keyOf(r)), Data: data}
+	f := frame{Title: p.title, Hostname: s.cfg.Hostname, User: &id, Token: in.token, Live: p.live, Data: data}
+	if !isRefresh(r) {
+		f.Flash = s.sessions.takeFlash(s.keyOf(r))
+	}
 	for _, other := range s.pages {
 		if other.nav && id.Role.May(other.needs) {
 			at := strings.TrimSuffix(other.path, "{$}")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gatepost/internal/console"
+	"gatepost/internal/users"
 )
 
 // How long somebody stays logged in, and how many at a time.
@@ -18,10 +19,20 @@ const (
 	maxSessions = 1000
 )
 
+// How much one session may ask for: so many requests at once, and so many each
+// second.
+const (
+	burst = 200
+	rate  = 20
+)
+
 // session is somebody who is logged in.
 type session struct {
 	id    console.Identity
-	token string // that forms must carry
+	as    users.Account // what the account was at the login
+	left  float64       // requests that may come at once
+	asked time.Time     // when left was right
+	token string        // that forms must carry
 	began time.Time
 	seen  time.Time
 	flash string // what the next page says first
@@ -45,7 +56,7 @@ func secret() string {
 
 // begin makes a session. When there are too many, the one that was idle longest
 // ends.
-func (s *sessions) begin(id console.Identity) (key string) {
+func (s *sessions) begin(id console.Identity, as users.Account) (key string) {
 	key = secret()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,7 +72,7 @@ func (s *sessions) begin(id console.Identity) (key string) {
 	if len(s.all) >= maxSessions {
 		delete(s.all, oldest)
 	}
-	s.all[key] = &session{id: id, token: secret(), began: now, seen: now}
+	s.all[key] = &session{id: id, as: as, token: secret(), began: now, seen: now, left: burst, asked: now}
 	return key
 }
 
@@ -78,9 +89,33 @@ func (s *sessions) find(key string) (session, bool) {
 		delete(s.all, key)
 		return session{}, false
 	}
-	found.seen = s.now()
 	return *found, true
 }
+
+// use takes one request off what a session may ask for; a refresh that nobody
+// asked for does not keep it alive.
+func (s *sessions) use(key string, refresh bool) (ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := s.all[key]
+	if found == nil {
+		return false
+	}
+	now := s.now()
+	found.left = min(burst, found.left+rate*now.Sub(found.asked).Seconds())
+	found.asked = now
+	if !refresh {
+		found.seen = now
+	}
+	if found.left < 1 {
+		return false
+	}
+	found.left--
+	return true
+}
+
+// isRefresh reports whether the page asked by itself.
+func isRefresh(r *http.Request) bool { return r.Header.Get("X-Refresh") != "" }
 
 func (s *sessions) end(key string) {
 	s.mu.Lock()

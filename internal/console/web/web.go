@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"gatepost/internal/console"
+	"gatepost/internal/console/audit"
 	"gatepost/internal/users"
 )
 
@@ -26,6 +27,7 @@ type Deps struct {
 	// Accounts knows who may log in; nil: nobody yet.
 	Accounts Accounts
 	Throttle *users.Throttle
+	Audit    *audit.Log // of logins; nil: none. The API keeps the rest
 	Log      *slog.Logger
 }
 

@@ -198,7 +198,7 @@ func TestExpiry(t *testing.T) {
 		t.Error("an idle session stays")
 	}
 	for range 2 * maxSessions {
-		s.sessions.begin(console.Identity{Name: "x", Role: console.Viewer})
+		s.sessions.begin(console.Identity{Name: "x", Role: console.Viewer}, users.Account{})
 	}
 	if n := len(s.sessions.all); n > maxSessions {
 		t.Errorf("%d sessions", n)
