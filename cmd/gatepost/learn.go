@@ -203,8 +203,11 @@ func (all teachers) learn(ctx context.Context, name string, lesson spamassassin.
 		}
 		results = append(results, learned{Filter: one.name, Lesson: string(lesson), News: news})
 	}
-	if len(results) > 0 {
+	switch {
+	case len(results) > 0:
 		return results, nil
+	case len(all) == 0:
+		return nil, errNoTeacher
 	}
 	var names []string
 	for _, one := range all {
