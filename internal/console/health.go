@@ -83,6 +83,20 @@ type Setting struct {
 	Masked bool   `json:"masked,omitempty"` // Value does not show it
 }
 
+// Split cuts the key into its section, which may have quoted parts, and the rest.
+func (s Setting) Split() (section, key string) {
+	quoted, at := false, -1
+	for i, c := range s.Key {
+		switch {
+		case c == '"':
+			quoted = !quoted
+		case c == '.' && !quoted:
+			at = i
+		}
+	}
+	return s.Key[:max(at, 0)], s.Key[at+1:]
+}
+
 // User is somebody who may log in to the console.
 type User struct {
 	Name    string   `json:"name"`

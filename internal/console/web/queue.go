@@ -93,6 +93,9 @@ func (s *Server) queueAct(r *http.Request) (said, to string, err error) {
 	case a.Validate() != nil:
 		return "", "", &badInput{"That is no action."}
 	}
+	if needsWord(a) && r.FormValue("sure") != "yes" {
+		return "", confirmPath(a, ids[:min(len(ids), perPage)], cmp.Or(ownPath(r.FormValue("back")), "/queue")), nil
+	}
 	result, err := s.api.Apply(r.Context(), a, console.Request{IDs: ids, Bound: perPage})
 	if err != nil {
 		return "", "", err

@@ -123,6 +123,19 @@ func (s *sessions) end(key string) {
 	delete(s.all, key)
 }
 
+// count is how many sessions each user has.
+func (s *sessions) count() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	open := make(map[string]int)
+	for _, one := range s.all {
+		if !one.over(s.now()) {
+			open[one.id.Name]++
+		}
+	}
+	return open
+}
+
 // say lets the next page begin with a line; takeFlash takes it.
 func (s *sessions) say(key, line string) {
 	s.mu.Lock()
