@@ -97,10 +97,13 @@ func (o outcome) attachment(f mail.Finding, action AttachmentAction, of string) 
 		}
 	case AttachmentReject:
 		if o.action < mail.TempFail {
-			o.action, o.reason = mail.Reject, reason
+			o.action, o.reason, o.kind = mail.Reject, reason, mail.HeldAttachment
 			o.reply = mail.Reply{Code: 554, Detail: "7.1", Text: "Message refused: attachment " + plain(f.Text, "without a name")}
 		}
 		return o
+	}
+	if o.action <= mail.Quarantine { // whatever else holds it: this is the graver reason
+		o.kind = o.kind.Graver(mail.HeldAttachment)
 	}
 	if o.action < mail.Quarantine {
 		o.action, o.reason = mail.Quarantine, reason

@@ -104,9 +104,9 @@ func (l limits) judgeAuthor(e evidence, m marks) outcome {
 	case wants == "reject" && l.dmarc == DMARCHonour:
 		o.action = mail.Reject
 		o.reply = mail.Reply{Code: 550, Detail: "7.1", Text: "Message refused: it is not from " + a.domain + ", whose owner wants such mail refused (DMARC)"}
-		o.reason = "DMARC: not from " + a.domain + ", which wants it refused" + l.of
+		o.reason, o.kind = "DMARC: not from "+a.domain+", which wants it refused"+l.of, mail.HeldDMARC
 	default:
-		o.action = mail.Quarantine
+		o.action, o.kind = mail.Quarantine, mail.HeldDMARC
 		o.reason = "DMARC: not from " + a.domain + ", which wants it " + map[string]string{"reject": "refused", "quarantine": "held"}[wants] + l.of
 	}
 	return o
@@ -120,9 +120,9 @@ func (l limits) judgeFrom(e evidence, m marks) outcome {
 	}
 	switch l.auth.MalformedFrom {
 	case FromQuarantine:
-		o.action, o.reason = mail.Quarantine, "From is "+e.author.odd
+		o.action, o.reason, o.kind = mail.Quarantine, "From is "+e.author.odd, mail.HeldDMARC
 	case FromReject:
-		o.action, o.reason = mail.Reject, "From is "+e.author.odd
+		o.action, o.reason, o.kind = mail.Reject, "From is "+e.author.odd, mail.HeldDMARC
 		o.reply = mail.Reply{Code: 550, Detail: "7.1", Text: "Message refused: it has no one clear author (From is " + e.author.odd + ")"}
 	}
 	return o

@@ -63,6 +63,7 @@ type outcome struct {
 	action  mail.Action
 	reply   mail.Reply
 	reason  string
+	kind    mail.HeldKind // of reason
 	marks   marks
 	changes string // what policy rules change, as policy.Result has it
 }
@@ -109,7 +110,7 @@ func allEqual(outcomes []outcome) bool {
 	first := outcomes[0]
 	return !slices.ContainsFunc(outcomes, func(o outcome) bool {
 		if o.action.Delivers() {
-			o.reason = first.reason
+			o.reason, o.kind = first.reason, first.kind
 		}
 		return o != first
 	})
@@ -140,7 +141,7 @@ func (o outcome) with(hits ...access.Hit) outcome {
 	}
 	for _, h := range hits {
 		if h.Says == access.QUARANTINE && o.action < mail.Quarantine {
-			o.action, o.reason = mail.Quarantine, h.String()
+			o.action, o.reason, o.kind = mail.Quarantine, h.String(), mail.HeldRule
 		}
 	}
 	return o
@@ -178,7 +179,7 @@ func (o outcome) and(other outcome) outcome {
 		o, other = other, o
 	}
 	if other.action == o.action {
-		o.reason = joinReasons(o.reason, other.reason)
+		o.reason, o.kind = joinReasons(o.reason, other.reason), o.kind.Graver(other.kind)
 	}
 	o.marks = both
 	return o
@@ -192,7 +193,7 @@ func joinReasons(a, b string) string {
 }
 
 func (l limits) judgeVirus(e evidence, m marks) outcome {
-	o := outcome{reason: "virus " + e.virus + l.of}
+	o := outcome{reason: "virus " + e.virus + l.of, kind: mail.HeldVirus}
 	switch l.virus {
 	case VirusQuarantine:
 		o.action, o.marks = mail.Quarantine, m
@@ -209,7 +210,7 @@ func (l limits) judgeUnscanned(e evidence, m marks) outcome {
 	if !e.unscanned {
 		return outcome{action: mail.Accept, marks: m}
 	}
-	o := outcome{action: mail.Accept, reason: "not scanned: " + e.why + l.of, marks: m}
+	o := outcome{action: mail.Accept, reason: "not scanned: " + e.why + l.of, kind: mail.HeldUnscanned, marks: m}
 	switch l.unscanned {
 	case UnscannedContinue:
 	case UnscannedTag:
@@ -239,10 +240,11 @@ func (l limits) judgeScore(e evidence, m marks) outcome {
 			action: mail.Reject,
 			reply:  mail.Reply{Code: 550, Detail: "7.1", Text: "Message refused: it looks like spam. If it is not, please reach the recipient in another way"},
 			reason: reached("reject", l.reject),
+			kind:   mail.HeldSpam,
 			marks:  m,
 		}
 	case e.score >= l.quarantine:
-		return outcome{action: mail.Quarantine, reason: reached("quarantine", l.quarantine), marks: m}
+		return outcome{action: mail.Quarantine, reason: reached("quarantine", l.quarantine), kind: mail.HeldSpam, marks: m}
 	case m.tagged:
 		return outcome{action: mail.Accept, reason: reached("tag", l.tag), marks: m}
 	}
@@ -265,7 +267,7 @@ func settle(outcomes []outcome, each bool) []outcome {
 	if slices.ContainsFunc(outcomes, func(o outcome) bool { return o.action.Delivers() || o.action == mail.Quarantine }) {
 		for i, o := range outcomes {
 			if o.action >= mail.TempFail {
-				outcomes[i] = outcome{action: mail.Quarantine, reason: o.reason + "; held, as others do get the message", marks: o.marks, changes: o.changes}
+				outcomes[i] = outcome{action: mail.Quarantine, reason: o.reason + "; held, as others do get the message", kind: o.kind, marks: o.marks, changes: o.changes}
 			}
 		}
 		return outcomes

@@ -206,7 +206,7 @@ func verdictOf(h access.Hit, denied mail.Reply) mail.Verdict {
 	case access.DISCARD:
 		v.Action = mail.Discard
 	case access.QUARANTINE:
-		v.Action = mail.Quarantine
+		v.Action, v.Kind = mail.Quarantine, mail.HeldRule
 	case access.ANSWER:
 		v.Action, v.Reply = mail.Reject, h.Reply
 		if h.Reply.Code < 500 {

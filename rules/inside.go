@@ -26,7 +26,7 @@ func (l limits) judgeAmbiguous(e evidence, m marks) outcome {
 	if e.ambiguous == "" {
 		return o
 	}
-	o.reason = "ambiguous: " + e.ambiguous + l.of
+	o.reason, o.kind = "ambiguous: "+e.ambiguous+l.of, mail.HeldAmbiguous
 	switch l.ambiguous {
 	case AmbiguousContinue:
 	case AmbiguousTag:

@@ -2,6 +2,8 @@ package rules
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"math"
 	"slices"
@@ -13,9 +15,21 @@ import (
 // Policies are the rule files of this generation.
 func (s *Set) Policies() *policy.Set { return s.policy }
 
-// Generation names the rule files that this Set judges by, "" where there are
-// none.
-func (s *Set) Generation() string { return s.policy.Generation() }
+// Generation names the rule files, lists and access map that this Set judges by:
+// another text of any of them has another name. "" where there are none.
+func (s *Set) Generation() string { return s.generation }
+
+// generationOf joins the name of rule files and the sum of the access map.
+func generationOf(files, access string) string {
+	if access == "" {
+		return files
+	}
+	sum := sha256.Sum256([]byte(files + "\x00" + access))
+	return hex.EncodeToString(sum[:])[:16]
+}
+
+// AccessEntries is how many entries the access map has.
+func (s *Set) AccessEntries() int { return s.engine.Table.Len() }
 
 // signed notes in a verdict, and in those of its recipients, which generation
 // judged.
@@ -141,7 +155,10 @@ func (p *policies) judge(s *Set, tx *mail.Transaction, l limits, e evidence, rcp
 		if res.Action == o.action {
 			res.Reason = joinReasons(res.Reason, o.reason)
 		}
-		o.action, o.reply, o.reason = res.Action, res.Reply, res.Reason
+		if o.action.Delivers() {
+			o.kind = "" // nothing held it before
+		}
+		o.action, o.reply, o.reason, o.kind = res.Action, res.Reply, res.Reason, o.kind.Graver(mail.HeldRule)
 		if o.reply.IsZero() {
 			o.reply = refusals[o.action]
 		}
@@ -162,7 +179,7 @@ func (o outcome) unless(word RulesOnError, why string) outcome {
 		action = mail.TempFail
 	}
 	if action > o.action {
-		o.action, o.reply, o.reason = action, mail.Reply{}, why
+		o.action, o.reply, o.reason, o.kind = action, mail.Reply{}, why, o.kind.Graver(mail.HeldUnscanned)
 		if action == mail.TempFail {
 			o.reply = notAsked
 		}
@@ -184,7 +201,7 @@ func (p *policies) verdicts(e evidence) func(int, outcome) mail.Verdict {
 	done := make(map[key]made)
 	copied := make(map[mail.Address]bool)
 	return func(i int, o outcome) mail.Verdict {
-		v := mail.Verdict{Action: o.action, Reply: o.reply, Reason: o.reason}
+		v := mail.Verdict{Action: o.action, Reply: o.reply, Reason: o.reason, Kind: o.kind}
 		if !o.action.Delivers() && o.action != mail.Quarantine {
 			return v
 		}

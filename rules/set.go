@@ -27,15 +27,16 @@ type Set struct {
 	subject    Subject
 	texts      texts
 
-	policy   *policy.Set
-	onError  RulesOnError
-	oneClass bool
+	policy     *policy.Set
+	generation string
+	onError    RulesOnError
+	oneClass   bool
 }
 
 // Load reads the lists that cfg names. One bad line anywhere refuses all: the
 // error names each, as "path:line: what is wrong; what to do".
 func Load(cfg Config) (*Set, error) {
-	engine, warnings, errTables := cfg.tables()
+	engine, warnings, sum, errTables := cfg.tables()
 	names, errNames := newNames(cfg.Relay.Names)
 	tenants, errTenants := newTenants(cfg)
 	limits, errLimits := newLimits(cfg.Policy)
@@ -68,9 +69,10 @@ func Load(cfg Config) (*Set, error) {
 		subject:    cfg.Subject,
 		texts:      texts,
 
-		policy:   files,
-		onError:  cfg.Policy.RulesOnError,
-		oneClass: cfg.Policy.Recipients == RecipientsOneClass,
+		policy:     files,
+		generation: generationOf(files.Generation(), sum),
+		onError:    cfg.Policy.RulesOnError,
+		oneClass:   cfg.Policy.Recipients == RecipientsOneClass,
 	}, nil
 }
 

@@ -1,8 +1,12 @@
 package rules
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 
 	"gatepost/internal/mail"
@@ -10,21 +14,41 @@ import (
 )
 
 // tables reads all that [relay] names.
-func (c Config) tables() (access.Engine, []string, error) {
+func (c Config) tables() (e access.Engine, warnings []string, sum string, err error) {
 	r := c.Relay
 	local, errLocal := r.local(true)
 	relay, errRelay := r.class()
-	e := access.Engine{Local: local, Relay: relay, Hostname: c.Hostname, Options: r.Options}
+	e = access.Engine{Local: local, Relay: relay, Hostname: c.Hostname, Options: r.Options}
 	var errOwn error
 	if r.RelayEntireDomain {
 		e.Own, errOwn = access.OwnDomain(c.Hostname)
 	}
-	table, warnings, errAccess := access.Load(r.Access, r.Options)
+	table, warnings, sum, errAccess := c.access()
 	if err := errors.Join(errLocal, errRelay, errOwn, errAccess); err != nil {
-		return access.Engine{}, nil, err
+		return access.Engine{}, nil, "", err
 	}
 	e.Table = table
-	return e, append(warnings, e.Warnings()...), nil
+	return e, append(warnings, e.Warnings()...), sum, nil
+}
+
+// access reads the access map; sum is that of its text.
+func (c Config) access() (table *access.Table, warnings []string, sum string, err error) {
+	path := c.Relay.Access
+	if path == "" {
+		return &access.Table{}, nil, "", nil
+	}
+	open := c.Files.Open
+	if open == nil {
+		open = func(path string) (io.ReadCloser, error) { return os.Open(path) }
+	}
+	f, err := open(path)
+	if err != nil {
+		return nil, nil, "", fmt.Errorf("relay.access: %w", err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	table, warnings, err = access.Parse(path, io.TeeReader(f, h), c.Relay.Options)
+	return table, warnings, hex.EncodeToString(h.Sum(nil)), err
 }
 
 // local are the domains that are ours; files may be left out.

@@ -42,7 +42,7 @@ type generation struct {
 // replace makes j the newest generation.
 func (g *generations) replace(j judge) {
 	ctx, stop := context.WithCancel(context.Background())
-	fresh := &generation{judge: j, name: time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), stop: stop}
+	fresh := &generation{judge: j, name: nameOf(j, time.Now()), stop: stop}
 	g.running.Go(func() { g.run(ctx, j) })
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -51,6 +51,15 @@ func (g *generations) replace(j judge) {
 	if old != nil && old.sessions == 0 {
 		old.stop()
 	}
+}
+
+// nameOf tells generations apart by when they began, and which rules they have.
+func nameOf(j judge, now time.Time) string {
+	name := now.UTC().Format("2006-01-02T15:04:05.000Z")
+	if r, ok := j.(*ruled); ok && r.rules.Generation() != "" {
+		name += "/" + r.rules.Generation()
+	}
+	return name
 }
 
 // run lives as long as a generation, and until the checks that it started ended.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"io"
 	"time"
 
 	"gatepost/internal/mail"
@@ -16,6 +17,12 @@ type Config struct {
 	Dynamic Dynamic
 	// Now is the time for entries that expire; zero: when it is read.
 	Now time.Time
+	// Open opens rule files and lists; nil: os.Open. With it Files are paths, and
+	// no patterns.
+	Open func(path string) (io.ReadCloser, error)
+	// Managed is the folder of the lists with managed = true, whose entries
+	// commands add; "": they have none.
+	Managed string
 	// Inspect takes the messages of test cases apart; nil: a case says itself
 	// what is in its message.
 	Inspect func(*mail.Message) *mail.Inside

@@ -10,15 +10,13 @@ import (
 	"gatepost/internal/mail"
 )
 
-// Hits counts what matched, since it was made. Any number of goroutines may use
+// Hits counts what matched, by names: what moves in its file goes on. Any number of goroutines may use
 // one.
 type Hits struct {
 	mu   sync.Mutex
-	of   map[hitKey]*Hit
+	of   map[string]*Hit
 	lost int64
 }
-
-type hitKey struct{ rule, where string }
 
 // Hit is how often a rule matched, or an entry of a list.
 type Hit struct {
@@ -34,7 +32,16 @@ type Hit struct {
 const maxCounted = 100_000
 
 // NewHits returns an empty count.
-func NewHits() *Hits { return &Hits{of: make(map[hitKey]*Hit)} }
+func NewHits() *Hits { return &Hits{of: make(map[string]*Hit)} }
+
+// Restore begins with what was counted before.
+func (h *Hits) Restore(all []Hit) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, one := range all[:min(len(all), maxCounted)] {
+		h.of[one.Rule] = &one
+	}
+}
 
 // Note counts what a verdict's record has: each rule once.
 func (h *Hits) Note(hits []mail.RuleHit, at time.Time) {
@@ -43,9 +50,9 @@ func (h *Hits) Note(hits []mail.RuleHit, at time.Time) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	seen := make(map[hitKey]bool, len(hits))
+	seen := make(map[string]bool, len(hits))
 	for _, hit := range hits {
-		key := hitKey{hit.Rule, hit.Where}
+		key := hit.Rule
 		if seen[key] {
 			continue // for another recipient
 		}
@@ -56,10 +63,10 @@ func (h *Hits) Note(hits []mail.RuleHit, at time.Time) {
 				h.lost++
 				continue
 			}
-			one = &Hit{Rule: hit.Rule, Where: hit.Where}
+			one = &Hit{Rule: hit.Rule}
 			h.of[key] = one
 		}
-		one.Observe = hit.Observe
+		one.Where, one.Observe = hit.Where, hit.Observe // where it stands now
 		if strings.HasPrefix(hit.Did, skipped) {
 			one.Skipped++
 			continue

@@ -41,6 +41,7 @@ type list struct {
 	inline  []spot
 	dynamic *DynamicList // nil: it is not
 	source  Dynamic
+	managed bool // its entries come from commands
 	used    bool
 	size    int
 }

@@ -18,14 +18,14 @@ import (
 // readFile adds the entries of a file: one a line, comments behind "#" at the
 // beginning of a line or behind a blank, and behind an entry what is known of
 // it: until=2026-12-31 ticket=SEC-1 source=feed note=the rest of the line.
-func (l *list) readFile(path string, now time.Time, sum hash.Hash, r *report) {
-	f, err := os.Open(path)
+func (l *list) readFile(path string, now time.Time, sum hash.Hash, r *report, open func(string) (io.ReadCloser, error)) {
+	f, err := open(path)
 	if err != nil {
 		r.problem(Problem{File: path, What: "can't be read: " + reason(err), Do: "the gateway's user must be able to read it"})
 		return
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err == nil && (info.Size() > maxList || !info.Mode().IsRegular()) {
+	if info, err := statOf(f); err == nil && (info.Size() > maxList || !info.Mode().IsRegular()) {
 		r.problem(Problem{File: path, What: fmt.Sprintf("is no file of less than %d MB", maxList>>20), Do: "is this the right one?"})
 		return
 	}
@@ -39,9 +39,18 @@ func (l *list) readFile(path string, now time.Time, sum hash.Hash, r *report) {
 	if err := l.read(io.TeeReader(io.LimitReader(f, maxList), sum), now, r); err != nil {
 		r.problem(Problem{File: path, What: "can't be read: " + err.Error()})
 	}
-	if l.size == before {
+	if l.size == before && !l.managed {
 		r.warn(Problem{File: path, What: "has no entries", Do: "nothing is ever in it"})
 	}
+}
+
+// statOf asks what is open whether it is a file; what is none has no size.
+func statOf(f io.ReadCloser) (os.FileInfo, error) {
+	file, ok := f.(*os.File)
+	if !ok {
+		return nil, os.ErrInvalid
+	}
+	return file.Stat()
 }
 
 // reason is an error of a file without its name.

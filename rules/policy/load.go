@@ -2,10 +2,13 @@ package policy
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -96,11 +99,21 @@ func (l *loader) finish() {
 	}
 }
 
+// Files are the paths that patterns name, in the order in which they are read.
+func Files(patterns []string) ([]string, error) {
+	l := &loader{report: &report{}, cfg: Config{Files: patterns}}
+	all := l.paths()
+	if len(l.problems) > 0 {
+		return nil, l.problems
+	}
+	return all, nil
+}
+
 // paths are the files that the patterns name, each once.
 func (l *loader) paths() []string {
 	var all []string
 	for _, pattern := range l.cfg.Files {
-		if !strings.ContainsAny(pattern, "*?[") {
+		if l.cfg.Open != nil || !strings.ContainsAny(pattern, "*?[") {
 			all = append(all, pattern)
 			continue
 		}
@@ -124,8 +137,15 @@ func (l *loader) paths() []string {
 	return once
 }
 
+func (l *loader) open(path string) (io.ReadCloser, error) {
+	if l.cfg.Open != nil {
+		return l.cfg.Open(path)
+	}
+	return os.Open(path)
+}
+
 func (l *loader) file(path string) (section, bool) {
-	f, err := os.Open(path)
+	f, err := l.open(path)
 	if err != nil {
 		l.problem(Problem{File: path, What: "can't be read: " + reason(err), Do: "the gateway's user must be able to read it"})
 		return section{}, false
@@ -145,7 +165,7 @@ func (l *loader) file(path string) (section, bool) {
 	return parse(path, string(text), l.report)
 }
 
-var listSectionKeys = []string{"type", "file", "entries", "dynamic", "max", "never", "note"}
+var listSectionKeys = []string{"type", "file", "entries", "dynamic", "managed", "max", "never", "note"}
 
 // readLists reads the sections [list.NAME] of a file.
 func (l *loader) readLists(s section) {
@@ -195,11 +215,12 @@ func (l *loader) list(t section, name string) *list {
 		l.inline(t, made, entry, at)
 	}
 	for _, path := range t.texts("file") {
-		made.readFile(t.beside(path), l.now, l.sum, l.report)
+		made.readFile(t.beside(path), l.now, l.sum, l.report, l.open)
 	}
 	l.readDynamic(t, made)
-	if !t.has("entries") && !t.has("file") && made.dynamic == nil {
-		t.wrong("", "has nothing in it", "write entries, file, or dynamic = true")
+	l.readManaged(t, made)
+	if !t.has("entries") && !t.has("file") && made.dynamic == nil && !made.managed {
+		t.wrong("", "has nothing in it", "write entries, file, dynamic = true, or managed = true")
 	}
 	return made
 }
@@ -240,6 +261,38 @@ func (l *loader) readDynamic(t section, made *list) {
 		}
 	}
 	made.dynamic, made.source = d, l.cfg.Dynamic
+}
+
+// readManaged reads the entries that commands have added. As long as there are
+// none, there is no file.
+func (l *loader) readManaged(t section, made *list) {
+	if !t.flag("managed") {
+		return
+	}
+	if t.has("entries") || t.has("file") || made.dynamic != nil {
+		t.wrong("managed", "is of lists whose entries all come from commands", "give the others a list of their own")
+	}
+	made.managed = true
+	if l.cfg.Managed == "" {
+		return
+	}
+	path := ManagedFile(l.cfg.Managed, made.name)
+	f, err := l.open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err == nil {
+		f.Close()
+		made.readFile(path, l.now, l.sum, l.report, l.open)
+		return
+	}
+	l.problem(Problem{File: path, What: "can't be read: " + reason(err), Do: "the gateway's user must be able to read it"})
+}
+
+// ManagedFile is the file of a list with managed = true. Names of lists may have
+// slashes.
+func ManagedFile(dir, list string) string {
+	return filepath.Join(dir, url.PathEscape(list)+".list")
 }
 
 // checkNever looks for the lists of friends.

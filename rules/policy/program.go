@@ -28,6 +28,7 @@ type program struct {
 	lists    []*list
 	perRcpt  bool // it may be other for another recipient
 	inside   bool // it asks what is in the message
+	reads    bool // it asks for its text
 }
 
 // fault is something wrong at a byte of an expression.
@@ -146,6 +147,7 @@ func (l *looker) stageOf(n ast.Node, name string) {
 		l.wrong(n, fmt.Sprintf("%s is not known at stage %q", name, stageWord(l.stage)), fmt.Sprintf("the rule needs stage = %q or a later one", stageWord(w.at)))
 	}
 	l.p.inside = l.p.inside || w.inside
+	l.p.reads = l.p.reads || name == "text"
 	switch name { // findings may be about one recipient
 	case "rcpt", "score", "found", "value", "findings":
 		l.p.perRcpt = true

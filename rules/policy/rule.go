@@ -28,6 +28,7 @@ type rule struct {
 	whenText    string
 	bare        bool // no condition: it is for all
 	inside      bool
+	reads       bool // its condition asks for the text of messages
 
 	does effects
 	from section // where it stands, for what is checked later
@@ -137,7 +138,7 @@ func (l *loader) readConditions(r *rule, s section) {
 	if text, ok := s.text1("when"); ok {
 		r.whenText = strings.Join(strings.Fields(text), " ")
 		if p := l.expression(s, "when", text, r.stage, expr.AsBool()); p != nil {
-			r.inside = r.inside || p.inside
+			r.inside, r.reads = r.inside || p.inside, p.reads
 			if p.perRcpt {
 				r.own, r.asksRcpt = append(r.own, p), true
 			} else {

@@ -43,13 +43,15 @@ type Info struct {
 	Does        string
 	Observe     bool
 	Expired     bool
+	Inside      bool // it asks what is in messages
+	Reads       bool // of that, for their text
 }
 
 // Rules lists them in their order.
 func (s *Set) Rules() []Info {
 	all := make([]Info, len(s.rules))
 	for i, r := range s.rules {
-		all[i] = Info{r.name, r.where, r.stage, r.does.words, r.observe, !r.until.IsZero() && !s.now.Before(r.until)}
+		all[i] = Info{r.name, r.where, r.stage, r.does.words, r.observe, !r.until.IsZero() && !s.now.Before(r.until), r.inside, r.reads}
 	}
 	return all
 }
@@ -60,6 +62,7 @@ type ListInfo struct {
 	Type        ListType
 	Entries     int
 	Dynamic     bool
+	Managed     bool
 }
 
 // Lists lists them by name.
@@ -67,7 +70,7 @@ func (s *Set) Lists() []ListInfo {
 	var all []ListInfo
 	for _, name := range slices.Sorted(maps.Keys(s.lists)) {
 		l := s.lists[name]
-		all = append(all, ListInfo{name, l.where, l.kind, l.size, l.dynamic != nil})
+		all = append(all, ListInfo{name, l.where, l.kind, l.size, l.dynamic != nil, l.managed})
 	}
 	return all
 }
