@@ -88,7 +88,7 @@ func failureVerdict(f mail.Finding) mail.Verdict {
 	case Continue, Hold:
 		return mail.Verdict{}
 	case Quarantine:
-		return mail.Verdict{Action: mail.Quarantine, Reason: reason}
+		return mail.Verdict{Action: mail.Quarantine, Reason: reason, Kind: mail.HeldUnscanned}
 	}
 	return mail.Verdict{Action: mail.TempFail, Reply: mail.Reply{Code: 451, Detail: "7.1", Text: textLater}, Reason: reason}
 }

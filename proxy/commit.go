@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"time"
@@ -126,9 +127,21 @@ func entry(tx *mail.Transaction, id string, env mail.Envelope, m *mail.Message, 
 		e.Client = clientName(s.Name, s.Client.Addr())
 	}
 	if v.Action == mail.Quarantine {
-		e.State, e.Reason = spool.Hold, v.Reason
+		e.State, e.Reason, e.Kind = spool.Hold, v.Reason, heldKind(tx, v)
 	}
 	return e
+}
+
+// heldKind is why a message is held. A virus that was found counts, whatever
+// the verdict says.
+func heldKind(tx *mail.Transaction, v mail.Verdict) mail.HeldKind {
+	switch {
+	case len(tx.Find(mail.FindingVirus)) > 0:
+		return mail.HeldVirus
+	case v.Unscanned != "":
+		return mail.HeldUnscanned
+	}
+	return cmp.Or(v.Kind, mail.HeldRule)
 }
 
 // ownID is the field that we put on top of every message.

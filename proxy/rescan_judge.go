@@ -160,7 +160,7 @@ func (a *hearing) certain(ctx context.Context) bool {
 	}
 	if len(refused) > 0 {
 		reason := "refused when it was judged: " + cmp.Or(a.why, a.verdict.Reason)
-		a.parts = append(a.parts, part{mail.Verdict{Action: mail.Quarantine, Reason: reason, Edits: a.verdict.Edits}, refused})
+		a.parts = append(a.parts, part{mail.Verdict{Action: mail.Quarantine, Reason: reason, Kind: a.verdict.Kind, Edits: a.verdict.Edits}, refused})
 	}
 	return true
 }

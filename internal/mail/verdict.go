@@ -26,10 +26,11 @@ func (a Action) Delivers() bool { return a == Continue || a == Accept }
 // Verdict is a handler's answer.
 type Verdict struct {
 	Action Action
-	Reply  Reply  // for TempFail and Reject; a default is used when it is zero
-	Reason string // for us: log, hold, explanation. Never sent to the client.
-	Close  bool   // with a refusal: the connection ends behind it
-	Edits  []Edit // of the message, when it is delivered or held
+	Reply  Reply    // for TempFail and Reject; a default is used when it is zero
+	Reason string   // for us: log, hold, explanation. Never sent to the client.
+	Kind   HeldKind // of Reason, where it may be held; "": not known
+	Close  bool     // with a refusal: the connection ends behind it
+	Edits  []Edit   // of the message, when it is delivered or held
 
 	// Alter is what is to be changed in the text or the parts of a message that
 	// is delivered. Who judges makes edits of it, so that a verdict that leaves

@@ -73,6 +73,7 @@ type Entry struct {
 	Silent     string // why the sender is never told: "spam", "virus", "sender authentication failed"; "" when it may be
 	Unscanned  string // the filters that are still to judge it, separated by commas; "" for none
 	Replaces   string // ID of the message that this one was made of when it was judged again
+	Kind       mail.HeldKind // of Reason; "" where it is not held, or nobody knows
 }
 
 // Facts are what a next hop may be told of it.

@@ -3,6 +3,8 @@ package spool
 import (
 	"net/netip"
 	"strconv"
+
+	"gatepost/internal/mail"
 )
 
 // The later fields of an entry are tagged: each is there when it has a value,
@@ -21,6 +23,7 @@ const (
 	tagUnscanned
 	tagReplaces
 	tagWindow
+	tagKind
 )
 
 // tagged writes the later fields of m.
@@ -38,7 +41,7 @@ func (e *encoder) tagged(m *Entry) {
 	values := [...]string{
 		tagClientName: m.ClientName, tagClientAddr: addr, tagProto: m.Proto, tagUser: m.User,
 		tagTrusted: trusted, tagSilent: m.Silent, tagUnscanned: m.Unscanned, tagReplaces: m.Replaces,
-		tagWindow: window,
+		tagWindow: window, tagKind: string(m.Kind),
 	}
 	n := uint64(0)
 	for _, v := range values {
@@ -82,6 +85,8 @@ func (d *decoder) tagged(m *Entry) {
 			m.Replaces = v
 		case tagWindow:
 			m.Window = v != ""
+		case tagKind:
+			m.Kind = mail.HeldKind(v)
 		}
 	}
 }
