@@ -111,7 +111,7 @@ func ReadKeyFile(path string) (crypto.Signer, error) {
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("dkim: key %s: not a file", path)
 	case info.Mode().Perm()&0o037 != 0:
-		return nil, fmt.Errorf("dkim: key %s: mode %04o lets others read or change it; want 0600 (or 0640)", path, info.Mode().Perm())
+		return nil, fmt.Errorf("dkim: key %s: its mode lets others read or change it; want 0600 (or 0640)", path)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
 	if err != nil {
