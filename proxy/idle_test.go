@@ -38,6 +38,10 @@ func TestIdleConnections(t *testing.T) {
 	}
 }
 
+// idleLimit is half for the stack, which has 8 kB as soon as a handler was asked
+// anything, and half for what we keep.
+const idleLimit = 16 << 10
+
 func memory() int64 {
 	runtime.GC()
 	runtime.GC() // the first may leave stacks to be shrunk
