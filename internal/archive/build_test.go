@@ -173,29 +173,8 @@ func run(t *testing.T, pkg string, args []string, out string, files ...file) []b
 	return b
 }
 
-func vint(n uint64) string {
-	var b []byte
-	return string(binary.AppendUvarint(b, n))
-}
-
-// rar5 writes stored files in the format of RAR 5.
-func rar5(files ...file) []byte {
-	var b bytes.Buffer
-	b.WriteString("Rar!\x1a\x07\x01\x00")
-	block := func(fields, data string) {
-		body := vint(uint64(len(fields))) + fields
-		put(&b, crc32.ChecksumIEEE([]byte(body)), body, data)
-	}
-	block(vint(1)+vint(0)+vint(0), "")
-	for _, f := range files {
-		var sum bytes.Buffer
-		put(&sum, crc32.ChecksumIEEE([]byte(f.text)))
-		size := vint(uint64(len(f.text)))
-		block(vint(2)+vint(2)+size+vint(4)+size+vint(0o100644)+sum.String()+vint(0)+vint(1)+vint(uint64(len(f.name)))+f.name, f.text)
-	}
-	block(vint(5)+vint(0)+vint(0), "")
-	return b.Bytes()
-}
+// rar5 writes a stored file in the format of RAR 5.
+func rar5(f file) []byte { return testkit.RAR5(f.name, []byte(f.text)) }
 
 // rar4 writes stored files in the older format; flags go into the file header,
 // main into the one of the archive.

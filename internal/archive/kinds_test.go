@@ -3,17 +3,17 @@ package archive
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"slices"
 	"strings"
 	"testing"
-	"unicode/utf16"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 	"github.com/ulikunitz/xz/lzma"
+
+	"gatepost/internal/testkit"
 )
 
 // secret is what has to be found in every kind; EICAR itself is for the tests
@@ -43,49 +43,9 @@ func lzmaed(t testing.TB, data []byte) []byte {
 	return compressed(t, data, func(w io.Writer) (io.WriteCloser, error) { return lzma.NewWriter(w) })
 }
 
-func both32(n uint32) string {
-	var b bytes.Buffer
-	put(&b, n)
-	_ = binary.Write(&b, binary.BigEndian, n)
-	return b.String()
-}
-
-func isoRecord(name, rest string, sector, size uint32, flags byte) string {
-	var b bytes.Buffer
-	put(&b, byte(0), both32(sector), both32(size), strings.Repeat("\x00", 7), flags, byte(0), byte(0), "\x01\x00\x00\x01", byte(len(name)), name)
-	if len(name)%2 == 0 {
-		b.WriteByte(0)
-	}
-	b.WriteString(rest)
-	if b.Len()%2 == 0 {
-		b.WriteByte(0)
-	}
-	return string(rune(b.Len()+1)) + b.String()
-}
-
 // isoImage has one file in one folder, with a Rock Ridge name, and the same file
 // under another name for Joliet.
-func isoImage(text string) []byte {
-	b := make([]byte, 26*isoSector)
-	volume := func(n int, kind byte, escape string, root uint32) {
-		s := b[n*isoSector:]
-		s[0] = kind
-		copy(s[1:], "CD001\x01")
-		copy(s[88:], escape)
-		copy(s[156:], isoRecord("\x00", "", root, isoSector, 2))
-	}
-	volume(16, 1, "", 20)
-	volume(17, 2, "%/E", 22)
-	copy(b[18*isoSector:], "\xffCD001\x01")
-	self := isoRecord("\x00", "", 20, isoSector, 2) + isoRecord("\x01", "", 20, isoSector, 2)
-	copy(b[20*isoSector:], self+isoRecord("D", "", 21, isoSector, 2))
-	copy(b[21*isoSector:], self+isoRecord("A.EXE;1", "NM\x0d\x01\x00long.exe", 24, uint32(len(text)), 0))
-	var joliet bytes.Buffer
-	_ = binary.Write(&joliet, binary.BigEndian, utf16.Encode([]rune("schön.exe")))
-	copy(b[22*isoSector:], self+isoRecord(joliet.String(), "", 24, uint32(len(text)), 0))
-	copy(b[24*isoSector:], text)
-	return b
-}
+func isoImage(text string) []byte { return testkit.ISO("long.exe", "schön.exe", []byte(text)) }
 
 func cabinet(name string) []byte {
 	var b bytes.Buffer

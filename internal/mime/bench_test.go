@@ -5,13 +5,14 @@ import (
 	"encoding/base64"
 	"strings"
 	"testing"
+
+	"gatepost/internal/testkit"
 )
 
 // What it costs to take ordinary mail apart: a short letter, text with HTML, and
 // one with an attachment of 1 MB.
 func BenchmarkInspect(b *testing.B) {
-	c := clients[0]
-	head := "From: a@example.net\nSubject: x\nMIME-Version: 1.0\n"
+	ordinary := testkit.OrdinaryMail()
 	file := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("some content "), 80_000))
 	var lines strings.Builder
 	for len(file) > 76 {
@@ -19,9 +20,9 @@ func BenchmarkInspect(b *testing.B) {
 		file = file[76:]
 	}
 	for _, bb := range []struct{ name, text string }{
-		{"letter", head + c.textPart("text/plain", prose)},
-		{"alternative", head + c.alternative(1)},
-		{"attachment", head + c.multi("mixed", 1, "", c.alternative(2), "Content-Type: application/pdf; name=a.pdf\nContent-Transfer-Encoding: base64\n\n"+lines.String())},
+		{"letter", ordinary["Outlook: plain"]},
+		{"alternative", ordinary["Outlook: alternative"]},
+		{"attachment", "From: a@example.net\nSubject: x\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/plain\n\nhello\n--b\nContent-Type: application/pdf; name=a.pdf\nContent-Transfer-Encoding: base64\n\n" + lines.String() + "--b--\n"},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			m := message(b, bb.text)

@@ -71,6 +71,9 @@ func (p *process) await(ready func() error) error {
 	return nil
 }
 
+// PID is the process's number while it runs.
+func (p *process) PID() int { return p.cmd.Process.Pid }
+
 func (p *process) running() bool {
 	if p.cmd == nil {
 		return false
