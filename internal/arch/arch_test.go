@@ -43,6 +43,8 @@ var mayImport = map[string][]string{
 	"rules/policy":           {"internal/mail", "internal/tomltext"},
 	"rules/access":           {"internal/mail"},
 	"rules/checkrules":       {"internal/mail"},
+	"rules/rehearse":         {"internal/mail", "internal/history"},
+	"internal/generations":   nil,
 	"rules/rewrite":          {"internal/mail"},
 	"internal/backscatter":   nil,
 	"internal/mailq":         nil,

@@ -70,12 +70,19 @@ type Config struct {
 	MIME         mime.Config
 	Filters      []Filter // in the order of the file
 	Rules        rules.Config
-	Queue        queue.Config
-	DNS          dns.ClientConfig
-	DRAC         drac.Config
-	Login        users.ThrottleConfig // sources of users are with the listeners
-	Log          maillog.Config
-	Journals     []journal.Config // in the order of the file
+	// RulesDir is where generations of rules, managed lists and counts of hits
+	// are kept. Default: rules beside the file of the key state, or in
+	// /var/lib/gatepost.
+	RulesDir string
+	// RulesShrink is the share of its entries that a list must keep when its
+	// file is read again. Default 0.5; 0: any.
+	RulesShrink float64
+	Queue       queue.Config
+	DNS         dns.ClientConfig
+	DRAC        drac.Config
+	Login       users.ThrottleConfig // sources of users are with the listeners
+	Log         maillog.Config
+	Journals    []journal.Config // in the order of the file
 
 	Recipients recipients.Config
 	CheckRules checkrules.Config
@@ -133,26 +140,29 @@ type main struct {
 	CheckRules checkrules.Config `toml:"check_rules"`
 	Rewrite    rewrite.Config    `toml:"rewrite"`
 
-	Rules    []string `toml:"rules"`
-	Limits   any      `toml:"limits"`
-	Relay    any      `toml:"relay"`
-	Listener any      `toml:"listener"`
-	Milter   any      `toml:"milter"`
-	LDAP     any      `toml:"ldap"`
-	Route    any      `toml:"route"`
-	Routing  any      `toml:"routing"`
-	DNS      any      `toml:"dns"`
-	DRAC     any      `toml:"drac"`
-	Auth     any      `toml:"auth"`
-	Login    any      `toml:"login"`
-	Filter   any      `toml:"filter"`
-	Journal  any      `toml:"journal"`
-	Policy   any      `toml:"policy"`
-	MIME     any      `toml:"mime"`
-	Subject  any      `toml:"subject"`
-	Text     any      `toml:"text"`
-	DKIM     any      `toml:"dkim"`
-	ARC      any      `toml:"arc"`
+	Rules       []string `toml:"rules"`
+	RulesDir    string   `toml:"rules_dir"`
+	RulesShrink float64  `toml:"rules_shrink"`
+
+	Limits   any `toml:"limits"`
+	Relay    any `toml:"relay"`
+	Listener any `toml:"listener"`
+	Milter   any `toml:"milter"`
+	LDAP     any `toml:"ldap"`
+	Route    any `toml:"route"`
+	Routing  any `toml:"routing"`
+	DNS      any `toml:"dns"`
+	DRAC     any `toml:"drac"`
+	Auth     any `toml:"auth"`
+	Login    any `toml:"login"`
+	Filter   any `toml:"filter"`
+	Journal  any `toml:"journal"`
+	Policy   any `toml:"policy"`
+	MIME     any `toml:"mime"`
+	Subject  any `toml:"subject"`
+	Text     any `toml:"text"`
+	DKIM     any `toml:"dkim"`
+	ARC      any `toml:"arc"`
 }
 
 func defaults() main {
@@ -167,6 +177,7 @@ func defaults() main {
 		Log:          maillog.DefaultConfig(),
 		Recipients:   recipients.DefaultConfig(),
 		CheckRules:   checkrules.DefaultConfig(),
+		RulesShrink:  defaultRulesShrink,
 	}
 }
 
@@ -237,6 +248,7 @@ func (c *Config) read(top table, listening bool) {
 	c.checkStores(top, m.Control)
 	c.readRules(top)
 	c.Rules.Files.Files = m.Rules
+	c.checkRulesDir(top, m)
 	c.readTexts(top)
 	sources := c.readUsers(top)
 	c.readListeners(top)
