@@ -17,15 +17,18 @@ import (
 	"gatepost/internal/users"
 )
 
-// defaultUsers is the file of users where the configuration names none.
-const defaultUsers = "/etc/gatepost/users"
+// The files of users where the configuration names none.
+const (
+	defaultUsers        = "/etc/gatepost/users"
+	defaultConsoleUsers = "/etc/gatepost/console-users"
+)
 
 func (a *app) userCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "user",
 		Short: "Look after the file of those who may log in",
 		Long: `Adds, changes and removes users in the file of a section [auth.NAME] with
-kind = "file". A gateway that runs reads it with the next "systemctl reload
+kind = "file", or in that of the console: [console] users. A gateway that runs reads it with the next "systemctl reload
 gatepost", or SIGHUP.
 
 Passwords are asked for on the terminal, or read as one line from standard input;
@@ -53,7 +56,7 @@ security (rules, quarantine), helpdesk (mail for --domain), or viewer.`,
 		Example: "  gatepost user add alice@example.com\n  gatepost user add printer --senders printer@example.com,scans@example.com\n  gatepost user add carol --role helpdesk --domain example.com",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			path, err := a.usersFile(*file)
+			path, err := a.usersFile(*file, account.Role != "")
 			if err != nil {
 				return err
 			}
@@ -82,7 +85,7 @@ func (a *app) userPasswd(file *string) *cobra.Command {
 		Long:  `Changes the password, and what is given beside it; the rest stays.`,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, err := a.usersFile(*file)
+			path, err := a.usersFile(*file, account.Role != "")
 			if err != nil {
 				return err
 			}
@@ -133,7 +136,7 @@ func (a *app) userRemove(file *string) *cobra.Command {
 		Short:   "Remove a user",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			path, err := a.usersFile(*file)
+			path, err := a.usersFile(*file, false)
 			if err == nil {
 				err = userError(users.Remove(path, args[0]))
 			}
@@ -151,7 +154,7 @@ func (a *app) userList(file *string) *cobra.Command {
 		Short: "List the users and their senders",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			path, err := a.usersFile(*file)
+			path, err := a.usersFile(*file, false)
 			if err != nil {
 				return err
 			}
@@ -188,13 +191,16 @@ func isEmpty(s string) bool { return s == "" }
 
 // usersFile finds the file. The configuration may be without it still, and
 // wrong for that reason.
-func (a *app) usersFile(given string) (string, error) {
+func (a *app) usersFile(given string, forConsole bool) (string, error) {
 	if given != "" {
 		return given, nil
 	}
-	files := config.UserFiles(a.file)
+	files := config.UserFiles(a.file, forConsole)
 	if len(files) > 1 {
 		return "", exit(exitUsage, "the configuration names %d files of users: give one with --file", len(files))
+	}
+	if forConsole {
+		return cmp.Or(strings.Join(files, ""), defaultConsoleUsers), nil
 	}
 	return cmp.Or(strings.Join(files, ""), defaultUsers), nil
 }

@@ -131,17 +131,25 @@ func checkIssuers(p place, file string) {
 }
 
 // UserFiles returns the files of users that a configuration names, which may
-// have any mistake beside them: they may have to be made first.
-func UserFiles(path string) []string {
+// have any mistake beside them: they may have to be made first. forConsole leaves
+// that of [console] alone, where it names one.
+func UserFiles(path string, forConsole bool) []string {
 	var c struct {
-		Auth map[string]struct{ Kind, File string }
+		Auth    map[string]struct{ Kind, File string }
+		Console struct{ Users string }
 	}
 	_, _ = toml.DecodeFile(path, &c) // whatever is there
+	if c.Console.Users != "" && forConsole {
+		return []string{c.Console.Users}
+	}
 	var files []string
 	for name, s := range c.Auth {
 		if kind := cmp.Or(s.Kind, name); kind == "file" && s.File != "" && !slices.Contains(files, s.File) {
 			files = append(files, s.File)
 		}
+	}
+	if file := c.Console.Users; file != "" && !slices.Contains(files, file) {
+		files = append(files, file)
 	}
 	return files
 }

@@ -136,7 +136,7 @@ func TestUserFiles(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Join(UserFiles(file), " "); got != want {
+		if got := strings.Join(UserFiles(file, false), " "); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}

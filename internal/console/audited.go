@@ -47,14 +47,14 @@ func noteOf(ctx context.Context) *note {
 
 // about notes what was asked for, as JSON.
 func (n *note) about(v any) {
-	if b, err := json.Marshal(v); err == nil {
+	if b, err := json.Marshal(v); err == nil && string(b) != "{}" {
 		n.detail = string(b)
 	}
 }
 
 // outcome notes what became of an action.
 func (n *note) outcome(r Result) {
-	n.detail = fmt.Sprintf("%s %d of %d done", n.detail, r.Done, r.Chosen)
+	n.detail = strings.TrimSpace(fmt.Sprintf("%s %d of %d done", n.detail, r.Done, r.Chosen))
 	if r.Failures > 0 {
 		n.detail += fmt.Sprintf(", %d failures", r.Failures)
 	}
