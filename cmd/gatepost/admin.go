@@ -46,6 +46,7 @@ func (q mailQueue) List(f console.Filter) iter.Seq[console.Message] {
 		IDs: f.IDs, Sender: f.Sender, NullSender: f.NullSender, Recipient: f.Recipient, Domain: f.Domain, Route: f.Route,
 		Listener: f.Listener, User: f.User, Older: f.Older, Younger: f.Younger,
 		SizeAbove: f.SizeAbove, SizeBelow: f.SizeBelow, ScoreAbove: f.ScoreAbove, ScoreBelow: f.ScoreBelow,
+		Subject: f.Subject, Kinds: f.Kinds,
 	}
 	for _, lane := range f.Lanes {
 		chosen.Lanes = append(chosen.Lanes, queue.Lane(lane))
@@ -105,7 +106,7 @@ func message(i queue.Info) console.Message {
 	m := console.Message{
 		ID: i.ID, State: i.State, Lane: lane, Reason: i.Reason, ByHand: i.Lane == queue.Hold && i.Reason == heldByHand,
 		Active: i.Active, Attempts: i.Attempts, Origin: i.Origin, Listener: i.Listener, Client: i.Client, Helo: i.Helo,
-		User: i.User, Subject: i.Subject, Score: i.Score, Silent: i.Silent, Unscanned: i.Unscanned, Quarantined: i.Quarantined,
+		User: i.User, Subject: i.Subject, Score: i.Score, Silent: i.Silent, Unscanned: i.Unscanned, Quarantined: i.Quarantined, Kind: i.Kind,
 		QueueName: lane, QueueID: i.ID, Arrival: i.Received.Unix(), Size: i.Size, Sender: i.Sender, Args: i.Args,
 		Recipients: []console.Recipient{},
 	}

@@ -58,7 +58,12 @@ func (c *Client) Reload(ctx context.Context) error {
 
 // List calls yield with each message that f chooses until it returns an error.
 func (c *Client) List(ctx context.Context, f Filter, yield func(Message) error) error {
-	resp, err := c.do(ctx, http.MethodPost, "queue/list", f)
+	return c.stream(ctx, "queue/list", f, yield)
+}
+
+// stream asks for messages, one a line.
+func (c *Client) stream(ctx context.Context, path string, f Filter, yield func(Message) error) error {
+	resp, err := c.do(ctx, http.MethodPost, path, f)
 	if err != nil {
 		return err
 	}

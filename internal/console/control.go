@@ -49,7 +49,8 @@ type Listener struct {
 // ControlDeps is what the control API acts on.
 type ControlDeps struct {
 	Queue Queue
-	State Store // nil: there is none to look at
+	Held  HeldQueue // nil: nobody acts on the quarantine
+	State Store     // nil: there is none to look at
 	// History finds what was recorded; nil: nothing is.
 	History history.Finder
 	Status  func() Status
@@ -94,6 +95,7 @@ func NewControl(path string, deps ControlDeps) *Control {
 	c.handleHistory()
 	c.handleRules()
 	c.handleSystem()
+	c.handleQuarantine()
 	c.handleAudit()
 	c.handleScan()
 	c.server = newServer(asRoot(c.mux), deps.Log)

@@ -6,6 +6,8 @@ import (
 	"iter"
 	"slices"
 	"time"
+
+	"gatepost/internal/mail"
 )
 
 // Message is one message of the queue. Beside our own words it has those of
@@ -33,6 +35,8 @@ type Message struct {
 	Unscanned string `json:"unscanned,omitempty"`
 	// Quarantined says that a verdict has held it since it came.
 	Quarantined bool `json:"quarantined,omitempty"`
+	// Kind is for what kind of reason it is held.
+	Kind mail.HeldKind `json:"kind,omitempty"`
 
 	QueueName    string      `json:"queue_name"` // the lane
 	QueueID      string      `json:"queue_id"`

@@ -255,6 +255,12 @@ func (a Address) String() string {
 	return a.Local + "@" + a.Domain
 }
 
+// Same reports whether a and b are one mailbox for most hosts: domains in both
+// spellings of IDNA, and all of it in any case.
+func (a Address) Same(b Address) bool {
+	return strings.EqualFold(a.Local, b.Local) && strings.EqualFold(a.ASCIIDomain(), b.ASCIIDomain())
+}
+
 // Path prints a between angle brackets, as MAIL and RCPT want it.
 func (a Address) Path() string { return "<" + a.String() + ">" }
 

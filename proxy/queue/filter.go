@@ -22,14 +22,16 @@ type Filter struct {
 	Domain     string // of a recipient; ".domain" stands for those below it
 	Route      string // destination of a recipient, as Deliverer.Route names it; or what that has before a space
 	Listener   string
-	User       string         // who authenticated
-	Older      time.Duration  // received at least so long ago
-	Younger    time.Duration  // received less than so long ago
-	SizeAbove  int64          // bytes
-	SizeBelow  int64          // bytes; 0 is no limit
-	ScoreAbove *float64       // nil is no limit
-	ScoreBelow *float64       // nil is no limit
-	Reason     *regexp.Regexp // matches the reason of hold or a recipient's last reply
+	User       string          // who authenticated
+	Older      time.Duration   // received at least so long ago
+	Younger    time.Duration   // received less than so long ago
+	SizeAbove  int64           // bytes
+	SizeBelow  int64           // bytes; 0 is no limit
+	ScoreAbove *float64        // nil is no limit
+	ScoreBelow *float64        // nil is no limit
+	Subject    string          // is in the subject, in any case
+	Kinds      []mail.HeldKind // held for one of these
+	Reason     *regexp.Regexp  // matches the reason of hold or a recipient's last reply
 }
 
 // List iterates over the messages that f chooses, as the spool knows them: the
@@ -64,6 +66,8 @@ func (f Filter) ofMessage(m *spool.Message) bool {
 	case f.Lanes != nil && !slices.Contains(f.Lanes, LaneOf(m)):
 	case f.NullSender && !m.Envelope.Sender.IsNull():
 	case f.Sender != "" && !matchAddress(f.Sender, m.Envelope.Sender.Address):
+	case f.Kinds != nil && !slices.Contains(f.Kinds, kindOf(m)):
+	case f.Subject != "" && !strings.Contains(strings.ToLower(mail.DecodeWords(m.Subject)), strings.ToLower(f.Subject)):
 	case f.Listener != "" && m.Listener != f.Listener:
 	case f.User != "" && m.User != f.User:
 	case f.SizeAbove > 0 && m.Size <= f.SizeAbove:

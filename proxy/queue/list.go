@@ -38,6 +38,8 @@ type Info struct {
 	Unscanned  string          `json:"unscanned,omitempty"` // the filters that are still to judge it
 	// Quarantined says that it is held, and was when it came, for what it is.
 	Quarantined bool `json:"quarantined,omitempty"`
+	// Kind is why, while it is held.
+	Kind mail.HeldKind `json:"kind,omitempty"`
 }
 
 // RecipientInfo is how far one recipient is.
@@ -61,7 +63,7 @@ func (q *Queue) info(m *spool.Message) Info {
 		Active: active, Size: m.Size, Received: m.Received, Attempts: m.Attempts, Next: m.Next,
 		Sender: m.Envelope.Sender.String(), Args: strings.Join(m.Envelope.Sender.Args, " "), Client: m.Client, Listener: m.Listener, Helo: m.Helo, Subject: m.Subject, Score: m.Score,
 		User: m.User, Silent: m.Silent, Unscanned: m.Unscanned,
-		Quarantined: quarantined(m),
+		Quarantined: quarantined(m), Kind: kindOf(m),
 	}
 	if m.Progress.State == spool.Hold {
 		info.Next = time.Time{}
