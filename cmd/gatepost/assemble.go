@@ -16,6 +16,7 @@ import (
 	"gatepost/internal/console"
 	"gatepost/internal/console/audit"
 	"gatepost/internal/drac"
+	book "gatepost/internal/generations"
 	"gatepost/internal/history"
 	"gatepost/internal/mail"
 	"gatepost/internal/metrics"
@@ -38,6 +39,7 @@ type gateway struct {
 	state   *state.Fallback // windows, lists, rates, greylists
 
 	history   *history.Store // nil: there is none
+	told      witnesses      // of what happens to mail
 	spool     *spool.Spool
 	forward   hops
 	queue     *queue.Queue
@@ -48,6 +50,7 @@ type gateway struct {
 	frame     atomic.Pointer[frame] // around those handlers
 	daemons   atomic.Pointer[[]daemon]
 	ruleWork  *ruleWork
+	book      *book.Store     // of rules
 	throttle  *users.Throttle // of failed logins, on all listeners
 	windows   *windows
 	drac      *drac.Server                   // nil: there is none
@@ -77,6 +80,7 @@ func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar, m *met
 	g = &gateway{boot: cfg, log: log, level: level, metrics: m, started: time.Now()}
 	g.judges.log, g.bare.log = log, log
 	g.recent = metrics.NewRecent(m)
+	g.told.feed = console.NewFeed()
 	g.current.Store(cfg)
 	cfg.DNS.Asked = m.DNSQuery
 	fail, err := failpoint()
@@ -84,6 +88,9 @@ func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar, m *met
 		return nil, err
 	}
 	if err := g.assembleHistory(cfg); err != nil {
+		return nil, err
+	}
+	if g.book, err = book.New(book.Config{Dir: cfg.RulesDir, Keep: keepGenerations, Failpoint: fail}); err != nil {
 		return nil, err
 	}
 	if g.spool, err = spool.Open(spool.Options{Dir: cfg.Spool, MinFree: cfg.SpoolMinFree, Log: log, Committed: g.committed, Failpoint: fail}); err != nil {
@@ -101,7 +108,7 @@ func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar, m *met
 		return nil, err
 	}
 	g.queue, err = queue.New(cfg.Queue, queue.Deps{
-		Spool: g.spool, Deliverer: g.forward, Stats: g.metrics, Recorder: g.lives(), Log: log, Hostname: cfg.Hostname, Failpoint: fail,
+		Spool: g.spool, Deliverer: g.forward, Stats: g.metrics, Recorder: g.told, Log: log, Hostname: cfg.Hostname, Failpoint: fail,
 		Forged: g.forged, Sign: g.signNotification,
 	})
 	if err != nil {
@@ -178,8 +185,8 @@ func (g *gateway) hold(ctx context.Context, tx *mail.Transaction, copies []milte
 func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
 	g.audit = audit.New(cfg.Console.Audit, g.log)
 	deps := console.ControlDeps{
-		RuleHits: g.ruleWork.counted, Queue: mailQueue{g.queue, &g.admin, g.lives()}, State: g.state, Status: g.status, Reload: g.reload, Scan: g.trial, Log: g.log,
-		Health: g.health, Settings: g.settings, Users: g.knownUsers, Audit: g.audit,
+		RuleHits: g.ruleWork.counted, Queue: mailQueue{g.queue, &g.admin, g.told}, State: g.state, Status: g.status, Reload: g.reload, Scan: g.trial, Log: g.log,
+		Health: g.health, Settings: g.settings, Users: g.knownUsers, Audit: g.audit, Feed: g.told.feed,
 	}
 	if g.history != nil {
 		deps.History = g.history
@@ -320,8 +327,7 @@ func decides(cfg *config.Config, set *rules.Set, steps []filters.Step) []mail.St
 
 // listen opens all sockets, the one that leaves a file behind last, and makes the first generation of filters.
 func (g *gateway) listen() error {
-	judge, bare, err := g.newJudges(g.boot)
-	if err != nil {
+	if err := g.firstRules(); err != nil {
 		return err
 	}
 	if g.public != nil {
@@ -347,7 +353,6 @@ func (g *gateway) listen() error {
 	if err := g.control.Listen(); err != nil {
 		return err
 	}
-	g.renew(judge, bare)
 	g.noteReload(true)
 	return nil
 }

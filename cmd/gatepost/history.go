@@ -17,25 +17,18 @@ import (
 // assembleHistory makes the history, where there is to be one. It touches no
 // file.
 func (g *gateway) assembleHistory(cfg *config.Config) (err error) {
+	g.judges.recorder = g.recorded
 	if cfg.History.Path == "" {
 		return nil
 	}
 	g.history, err = history.Open(cfg.History, history.Options{Log: g.log, Stats: g.metrics})
-	g.judges.recorder = g.recorded
+	g.told.history = g.history
 	return err
-}
-
-// lives is who keeps what becomes of messages; nil: nobody.
-func (g *gateway) lives() recorder {
-	if g.history == nil {
-		return nil
-	}
-	return g.history
 }
 
 // committed notes what the spool has taken.
 func (g *gateway) committed(entries []spool.Entry) {
-	if g.history == nil {
+	if !g.told.wanted() {
 		return
 	}
 	for _, e := range entries {
@@ -49,7 +42,7 @@ func (g *gateway) committed(entries []spool.Entry) {
 		case spool.FromJournal:
 			event.Text = "a copy for a journal, " + event.Text
 		}
-		g.history.Event(event)
+		g.told.Event(event)
 	}
 }
 
@@ -74,7 +67,7 @@ func recipientsOf(e *spool.Entry) string {
 // business.
 type recorded struct {
 	mail.Handler
-	history    *history.Store
+	told       witnesses
 	log        *slog.Logger
 	generation string
 
@@ -85,10 +78,7 @@ type recorded struct {
 }
 
 func (g *gateway) recorded(h mail.Handler, generation string) mail.Handler {
-	if g.history == nil {
-		return h
-	}
-	return &recorded{Handler: h, history: g.history, log: g.log, generation: generation}
+	return &recorded{Handler: h, told: g.told, log: g.log, generation: generation}
 }
 
 // mostRefused bounds what a client that guesses recipients can have kept.
@@ -111,6 +101,10 @@ func (r *recorded) Answered(tx *mail.Transaction, a mail.Answer) {
 
 // write keeps the end of something.
 func (r *recorded) write(tx *mail.Transaction, a mail.Answer) {
+	if !r.told.wanted() {
+		r.forget()
+		return
+	}
 	v := r.verdict
 	if a.Stage != mail.StageMessage {
 		v = mail.Verdict{Rules: v.Rules}
@@ -118,7 +112,7 @@ func (r *recorded) write(tx *mail.Transaction, a mail.Answer) {
 	record := history.Make(tx, v, a, r.refused, time.Now())
 	record.Generation, record.Omitted = r.generation, record.Omitted+r.omitted
 	r.forget()
-	r.history.Decision(record)
+	r.told.Decision(record)
 }
 
 func (r *recorded) forget() {

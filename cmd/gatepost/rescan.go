@@ -12,7 +12,7 @@ func (g *gateway) assembleRescan(cfg *config.Config, fail func(string) error) (e
 	g.handlerOf = make(map[string]func() mail.Handler)
 	g.rescan, err = proxy.NewRescanner(cfg.Queue.UnscannedMaxAge, proxy.RescanDeps{
 		Spool: g.spool, Queue: g.queue, NewHandler: g.handlerFor, Up: g.judges.up,
-		Admin: &g.admin, Stats: g.metrics, Recorder: g.lives(), Log: g.log, Failpoint: fail,
+		Admin: &g.admin, Stats: g.metrics, Recorder: g.told, Log: g.log, Failpoint: fail,
 	})
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"gatepost/internal/console/audit"
@@ -64,6 +65,8 @@ type ControlDeps struct {
 	Users    func() []User
 	// Scan judges a message that is not there to stay; nil: nobody can.
 	Scan func(context.Context, ScanRequest) (history.Record, error)
+	// Feed shows what happens now; nil: nobody can look on.
+	Feed *Feed
 	// Audit keeps who did what; nil: nothing is kept.
 	Audit *audit.Log
 	Log   *slog.Logger
@@ -78,11 +81,12 @@ type Control struct {
 	routes   []Route
 	listener net.Listener
 	server   *http.Server
+	ending   chan struct{} // closed when Run ends: requests without an end of their own stop
 }
 
 // NewControl makes the API for a socket at path; Listen opens it.
 func NewControl(path string, deps ControlDeps) *Control {
-	c := &Control{deps: deps, path: path, mux: http.NewServeMux()}
+	c := &Control{deps: deps, path: path, mux: http.NewServeMux(), ending: make(chan struct{})}
 	c.route("GET /v1/status", ViewMail, c.status)
 	c.route("GET /v1/queue", ViewMail, c.all)
 	c.route("POST /v1/queue/list", ViewMail, c.list)
@@ -91,13 +95,14 @@ func NewControl(path string, deps ControlDeps) *Control {
 	c.route("GET /v1/queue/{id}/content", ViewContent, c.content)
 	c.route("POST /v1/queue/{action}", ActQueue, c.act)
 	c.route("POST /v1/reload", AdministerIt, c.reload)
+	c.handleQuarantine()
 	c.handleState()
 	c.handleHistory()
 	c.handleRules()
 	c.handleSystem()
-	c.handleQuarantine()
 	c.handleAudit()
 	c.handleScan()
+	c.handleLive()
 	c.server = newServer(asRoot(c.mux), deps.Log)
 	// A large message or a long list may go to a slow terminal.
 	c.server.WriteTimeout = 10 * time.Minute
@@ -116,6 +121,8 @@ func (c *Control) Listen() error {
 
 // Run serves until ctx ends, then gives running requests a few seconds.
 func (c *Control) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, sync.OnceFunc(func() { close(c.ending) }))
+	defer stop()
 	if err := serve(ctx, c.server, c.listener); err != nil {
 		return fmt.Errorf("console: control socket: %w", err)
 	}

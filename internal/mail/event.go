@@ -10,11 +10,12 @@ type Event struct {
 	Group string // of the transaction that it came with; "" where that is ID
 	What  EventKind
 
-	Rcpt   Address // whom an attempt was for; zero: all
-	Status Status  // of EventAttempt
-	Remote string  // of EventAttempt: the next hop
-	Text   string  // the answer of the next hop, or why
-	By     string  // of EventAsked: who
+	Rcpt   Address       // whom an attempt was for; zero: all
+	Status Status        // of EventAttempt
+	Remote string        // of EventAttempt: the next hop
+	Text   string        // the answer of the next hop, or why
+	By     string        // of EventAsked: who
+	Took   time.Duration // of EventAttempt
 }
 
 // EventKind says what happened.

@@ -1,6 +1,9 @@
 package mail
 
-import "io"
+import (
+	"io"
+	"time"
+)
 
 // Status is how a delivery attempt ended for one recipient.
 type Status int
@@ -21,10 +24,11 @@ func (s Status) String() string { return statusNames[s] }
 type Outcome struct {
 	Recipient Address
 	Status    Status
-	Reply     Reply  // the next hop's words, or ours where it had none
-	Remote    string // the next hop: "name[address]:port", "" when none was reached
-	TLS       string // protocol version, "" in clear
-	DSN       bool   // the next hop took over the duty to send notifications (RFC 3461)
+	Reply     Reply         // the next hop's words, or ours where it had none
+	Remote    string        // the next hop: "name[address]:port", "" when none was reached
+	TLS       string        // protocol version, "" in clear
+	Took      time.Duration // of the attempt
+	DSN       bool          // the next hop took over the duty to send notifications (RFC 3461)
 }
 
 // Content is a whole message as it goes out: header, empty line, body. It can

@@ -123,6 +123,7 @@ func (q *Queue) try(ctx context.Context, dest string, p part, content mail.Conte
 		return putOff(p.env, localError), silent
 	}
 	for i, o := range out {
+		out[i].Took = took
 		if o.Status != mail.Delivered && o.Status != mail.Failed {
 			out[i].Status = mail.Deferred // whatever else it is, it loses nothing
 		}
@@ -223,17 +224,17 @@ func (q *Queue) apply(m *spool.Message, i int, o mail.Outcome) {
 		attrs = append(attrs, "tls", o.TLS)
 	}
 	q.log.Info("delivery", attrs...)
-	q.noteAttempt(m, i, o.TLS)
+	q.noteAttempt(m, i, o)
 }
 
 // noteAttempt records how the last attempt for a recipient went.
-func (q *Queue) noteAttempt(m *spool.Message, i int, tls string) {
+func (q *Queue) noteAttempt(m *spool.Message, i int, o mail.Outcome) {
 	r := m.Recipients[i]
 	text := r.Reply.String()
-	if tls != "" {
-		text += " (" + tls + ")"
+	if o.TLS != "" {
+		text += " (" + o.TLS + ")"
 	}
-	q.note(m, mail.Event{What: mail.EventAttempt, Rcpt: m.Envelope.Recipients[i].Address, Status: r.Status, Remote: r.Remote, Text: text})
+	q.note(m, mail.Event{What: mail.EventAttempt, Rcpt: m.Envelope.Recipients[i].Address, Status: r.Status, Remote: r.Remote, Text: text, Took: o.Took})
 }
 
 func truncate(s string, n int) string {
