@@ -81,7 +81,10 @@ type archiveRow struct {
 func infected(t *testing.T) []archiveRow {
 	t.Helper()
 	const name = "invoice.com"
-	virus := []byte(testkit.Filler(3000) + testkit.EICAR() + testkit.Filler(3000)) // packers would only store what is short
+	// Packers store what is short, and refer back for what they have seen: so that
+	// it stands nowhere as it is, its halves come first.
+	eicar := testkit.EICAR()
+	virus := []byte(testkit.Filler(3000) + eicar[:40] + "\r\n" + eicar[30:] + "\r\n" + eicar + testkit.Filler(3000))
 	pack := func(pkg, out string, command ...string) []byte {
 		return testkit.Pack(t, pkg, name, virus, out, append(command, name)...)
 	}
