@@ -103,6 +103,7 @@ func NewControl(path string, deps ControlDeps) *Control {
 	c.handleAudit()
 	c.handleScan()
 	c.handleLive()
+	c.handleOpenAPI()
 	c.server = newServer(asRoot(c.mux), deps.Log)
 	// A large message or a long list may go to a slow terminal.
 	c.server.WriteTimeout = 10 * time.Minute

@@ -9,7 +9,7 @@ import (
 // functions are for templates; what they return is text, which the templates
 // escape.
 var functions = template.FuncMap{
-	"class": class, "outcome": outcome, "event": eventWords, "client": clientText,
+	"class": class, "kind": kindWords, "outcome": outcome, "event": eventWords, "client": clientText,
 	"more":        func(n, shown int) int { return n - shown },
 	"sum":         func(a, b int) int { return a + b },
 	"size":        size,
