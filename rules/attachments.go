@@ -50,12 +50,13 @@ const (
 // judge judges for one recipient. A virus decides alone, and what can't be
 // judged is not changed.
 func (s *Set) judge(tx *mail.Transaction, l limits, e evidence, to mail.Address) outcome {
+	l, blocked := s.wishes(tx, l, to)
 	o := l.judge(e)
 	if e.infected || e.broken != "" {
 		return o
 	}
 	o.marks.alters.texts = s.textsFor(tx, to)
-	return s.attached(tx, o, l, to)
+	return s.attached(tx, o, l, to).blockedBy(blocked)
 }
 
 // attached is o with what the lists want done for this recipient. What can't be

@@ -38,6 +38,9 @@ type Config struct {
 	// Refused returns what a route answers a recipient in the place of a next
 	// hop, the zero Reply where it has one; nil: never. No I/O either.
 	Refused func(mail.Address) mail.Reply `toml:"-"`
+	// Personal knows the senders that recipients allow and block for themselves;
+	// nil: there are none. No I/O.
+	Personal Personal `toml:"-"`
 }
 
 // Relay says for whom mail is passed on. All of it is empty by default: then

@@ -31,6 +31,7 @@ type Set struct {
 	generation string
 	onError    RulesOnError
 	oneClass   bool
+	personal   Personal
 }
 
 // Load reads the lists that cfg names. One bad line anywhere refuses all: the
@@ -73,6 +74,7 @@ func Load(cfg Config) (*Set, error) {
 		generation: generationOf(files.Generation(), sum),
 		onError:    cfg.Policy.RulesOnError,
 		oneClass:   cfg.Policy.Recipients == RecipientsOneClass,
+		personal:   cfg.Personal,
 	}, nil
 }
 

@@ -26,10 +26,13 @@ const (
 	Senders   Set = "sender"    // what a rule put on a list: "LIST:KEY"
 	Callouts  Set = "recipient" // recipients that the next hop was asked about
 	Throttled Set = "throttle"  // who has guessed passwords
+	Personal  Set = "personal"  // senders that recipients allow or block: "RECIPIENT SENDER"
+	Digests   Set = "digest"    // until when recipients were told of what is held for them
+	Tickets   Set = "ticket"    // links of digests that were used
 )
 
 // Sets lists all of them, for those who look.
-func Sets() []Set { return []Set{Windows, Blocked, Passed, Senders, Callouts, Throttled} }
+func Sets() []Set { return []Set{Windows, Blocked, Passed, Senders, Callouts, Throttled, Personal, Digests, Tickets} }
 
 // Entry is one of a set.
 type Entry struct {
