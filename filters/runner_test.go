@@ -61,7 +61,7 @@ func TestRunners(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- m.Run(ctx) }()
-	for deadline := time.Now().Add(5 * time.Second); all[0].began.Load()+all[3].began.Load()+all[1].ended.Load()+all[2].ended.Load() < 4; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); all[0].began.Load()+all[3].began.Load()+all[1].ended.Load()+all[2].ended.Load() < 4; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("not all run")
 		}

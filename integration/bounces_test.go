@@ -157,7 +157,7 @@ func (l *labelled) filled(rests func(testkit.Waiting) bool) {
 			return !l.keep[label] && !l.goes[label] || !rests(w)
 		})
 	}
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for !ready() {
 		if time.Now().After(deadline) {
 			l.t.Fatalf("the queue is not filled: %v", list)

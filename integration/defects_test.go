@@ -219,7 +219,7 @@ func failedReload(t *testing.T, g *testkit.Gateway) {
 	if err := g.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 10*time.Second, "the reload has failed", func() bool { return strings.Contains(g.Log()[from:], "the old one stays") })
+	testkit.Eventually(t, 60*time.Second, "the reload has failed", func() bool { return strings.Contains(g.Log()[from:], "the old one stays") })
 	if log := g.Log()[from:]; !strings.Contains(log, "gatepost.toml:") {
 		t.Errorf("the log names no place:\n%s", log)
 	}

@@ -31,7 +31,7 @@ func newPostfixTLS(t *testing.T, c *testkit.Certificate, config ...string) *test
 func delivered(t *testing.T, p *testkit.Postfix, n int) [][]byte {
 	t.Helper()
 	var all [][]byte
-	testkit.Eventually(t, 20*time.Second, "the messages in Postfix's Maildir", func() bool {
+	testkit.Eventually(t, 60*time.Second, "the messages in Postfix's Maildir", func() bool {
 		all, _ = p.Delivered()
 		return len(all) >= n
 	})
@@ -41,7 +41,7 @@ func delivered(t *testing.T, p *testkit.Postfix, n int) [][]byte {
 // tells waits for a line in a log that holds all of the words.
 func tells(t *testing.T, log func() string, words ...string) {
 	t.Helper()
-	testkit.Eventually(t, 20*time.Second, "a line with "+strings.Join(words, " and "), func() bool {
+	testkit.Eventually(t, 60*time.Second, "a line with "+strings.Join(words, " and "), func() bool {
 		for line := range strings.Lines(log()) {
 			if !strings.Contains(line, words[0]) {
 				continue

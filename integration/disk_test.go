@@ -51,7 +51,7 @@ func TestDiskFull(t *testing.T) {
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 15*time.Second, "mail flows again", func() bool {
+	testkit.Eventually(t, 60*time.Second, "mail flows again", func() bool {
 		return testkit.Send(g.Addr, letter(testkit.Message("after", "after", "x"))).Accepted()
 	})
 	sendWant(t, g.Addr, letter(testkit.Message("large", "large", testkit.Filler(300_000))), testkit.Dot, 250)
@@ -68,7 +68,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	// On a disk this small the segments of the life before leave little room
 	// until they are cleaned up.
-	testkit.Eventually(t, 15*time.Second, "mail flows after the restart", func() bool {
+	testkit.Eventually(t, 60*time.Second, "mail flows after the restart", func() bool {
 		return testkit.Send(g.Addr, letter(testkit.Message("last", "last", "x"))).Accepted()
 	})
 	waitMails(t, sink, accepted+3)
@@ -158,13 +158,13 @@ func diskError(t *testing.T, fault string) {
 			t.Fatalf("message %d: %v, want 250, 451 or 452", n, res)
 		}
 	}
-	testkit.Eventually(t, 15*time.Second, "mail flows again", func() bool {
+	testkit.Eventually(t, 60*time.Second, "mail flows again", func() bool {
 		n := 1001
 		res := testkit.Send(g.Addr, letterOf(n))
 		l.answered(n, res)
 		return res.Accepted()
 	})
-	testkit.Eventually(t, 20*time.Second, "an empty queue", func() bool {
+	testkit.Eventually(t, 60*time.Second, "an empty queue", func() bool {
 		q, err := g.Queue()
 		return err == nil && len(q) == 0
 	})

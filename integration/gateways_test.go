@@ -129,7 +129,7 @@ func (s *gates) shareGreylist(t *testing.T) {
 	s.hears(t, 0, l, greyed)
 	s.hears(t, 1, l, greyed) // it is too early anywhere
 	l.Client = "127.6.0.2"   // of the same network
-	testkit.Eventually(t, 10*time.Second, "it passes at another gateway", func() bool {
+	testkit.Eventually(t, 60*time.Second, "it passes at another gateway", func() bool {
 		return time.Since(first) > 2*time.Second && testkit.Send(s.all[1].Addr, l).Accepted() // tries count against its rate
 	})
 	s.hears(t, 2, l, kept)
@@ -169,7 +169,7 @@ func (s *gates) shareBlocklist(t *testing.T) {
 	}
 	clean := epistle("127.5.1.1", "clean", "u@example.com")
 	for i, g := range s.all {
-		testkit.Eventually(t, 10*time.Second, "the client is blocked", func() bool {
+		testkit.Eventually(t, 60*time.Second, "the client is blocked", func() bool {
 			return strings.Contains(command(t, g, 0, "state", "block", "list").Stdout, "127.5.1.1 ")
 		})
 		s.hears(t, i, clean, putOff)
@@ -195,7 +195,7 @@ func (s *gates) shareWindows(t *testing.T) {
 
 	abroad.Client = "127.5.2.1"
 	command(t, s.all[2], 0, "state", "window", "add", "127.5.2.1", "--for", "1s")
-	testkit.Eventually(t, 10*time.Second, "the window ends", func() bool {
+	testkit.Eventually(t, 60*time.Second, "the window ends", func() bool {
 		return len(s.entries(t, 0, "window")) == 0
 	})
 	for i := range s.all {
@@ -256,7 +256,7 @@ func (f *stream) goesOn(t *testing.T, n int64) {
 	t.Helper()
 	for i := range f.of {
 		want := f.of[i].Load() + n
-		testkit.Eventually(t, 20*time.Second, fmt.Sprintf("%d messages at %d", n, i), func() bool { return f.of[i].Load() >= want })
+		testkit.Eventually(t, 60*time.Second, fmt.Sprintf("%d messages at %d", n, i), func() bool { return f.of[i].Load() >= want })
 	}
 }
 
@@ -273,7 +273,7 @@ func (f *stream) arrived(t *testing.T, sink *testkit.Sink) {
 		}
 		return found
 	}
-	testkit.Eventually(t, 20*time.Second, "all messages at the next hop", func() bool { return len(at()) >= len(f.kept) })
+	testkit.Eventually(t, 60*time.Second, "all messages at the next hop", func() bool { return len(at()) >= len(f.kept) })
 	if got := at(); !maps.Equal(got, f.kept) {
 		t.Errorf("at the next hop: %v\nanswered 250: %v", got, f.kept)
 	}
@@ -284,14 +284,14 @@ func (f *stream) arrived(t *testing.T, sink *testkit.Sink) {
 func (s *gates) left(t *testing.T) {
 	t.Helper()
 	for i, g := range s.all {
-		testkit.Eventually(t, 20*time.Second, fmt.Sprint(i, " says that the store is away"), func() bool { return strings.Contains(g.Log(), isAway) })
+		testkit.Eventually(t, 60*time.Second, fmt.Sprint(i, " says that the store is away"), func() bool { return strings.Contains(g.Log(), isAway) })
 	}
 }
 
 func (s *gates) returned(t *testing.T) {
 	t.Helper()
 	for i, g := range s.all {
-		testkit.Eventually(t, 20*time.Second, fmt.Sprint(i, " says that the store is back"), func() bool {
+		testkit.Eventually(t, 60*time.Second, fmt.Sprint(i, " says that the store is back"), func() bool {
 			log := g.Log()
 			return strings.Count(log, isBack) == strings.Count(log, isAway)
 		})
@@ -402,13 +402,13 @@ func TestGatewaysFailOver(t *testing.T) {
 	two := testkit.Up(t, testkit.NewSentinel(testkit.Dir(t), watch...))
 	s := openGates(t, binaries.plain, fmt.Sprintf("redis-sentinel://%s,%s/main/0", one.Addr, two.Addr), busy)
 	for _, r := range []*testkit.Redis{one, two} {
-		testkit.Eventually(t, 20*time.Second, "the Sentinels know all", func() bool {
+		testkit.Eventually(t, 60*time.Second, "the Sentinels know all", func() bool {
 			said, err := r.Ask("SENTINEL master main")
 			return err == nil && strings.Contains(said, "num-slaves\r\n$1\r\n1") && strings.Contains(said, "num-other-sentinels\r\n$1\r\n1")
 		})
 	}
 	s.outage(t, first.Kill, func() {}, func() {
-		testkit.Eventually(t, 20*time.Second, "the second one takes over", func() bool {
+		testkit.Eventually(t, 60*time.Second, "the second one takes over", func() bool {
 			said, err := one.Ask("SENTINEL get-master-addr-by-name main")
 			return err == nil && strings.Contains(said, testkit.Port(second.Addr))
 		})

@@ -466,8 +466,8 @@ func TestHalfAMessage(t *testing.T) {
 	}
 	small := testkit.Message("small", "small", "x")
 	sendWant(t, g.Addr, letter(small), testkit.Dot, 250)
-	testkit.Eventually(t, 20*time.Second, "the message behind it", func() bool { return len(hop.got()) > 0 })
-	testkit.Eventually(t, 20*time.Second, "a word of the damage in the log", func() bool {
+	testkit.Eventually(t, 60*time.Second, "the message behind it", func() bool { return len(hop.got()) > 0 })
+	testkit.Eventually(t, 60*time.Second, "a word of the damage in the log", func() bool {
 		return strings.Contains(g.Log(), "damaged") || strings.Contains(g.Log(), "corrupt") || strings.Contains(g.Log(), "checksum")
 	})
 	checkCopies(t, hop.got(), small, 1)

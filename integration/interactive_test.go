@@ -24,7 +24,7 @@ func interactive(t *testing.T, binary func() (string, error), next ...string) *t
 
 func emptyQueue(t *testing.T, g *testkit.Gateway) {
 	t.Helper()
-	testkit.Eventually(t, 20*time.Second, "an empty queue", func() bool {
+	testkit.Eventually(t, 60*time.Second, "an empty queue", func() bool {
 		q, err := g.Queue()
 		return err == nil && len(q) == 0
 	})
@@ -199,7 +199,7 @@ func TestInteractiveKilled(t *testing.T) {
 			if res := testkit.Send(g.Addr, l); res.Code != 0 {
 				t.Fatalf("answered %v before it was killed", res)
 			}
-			if !g.Exited(10 * time.Second) {
+			if !g.Exited(60 * time.Second) {
 				t.Fatal("it was not killed")
 			}
 			g.Env = nil
@@ -247,7 +247,7 @@ func TestInteractiveStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	res := <-answer
-	if !g.Exited(20 * time.Second) {
+	if !g.Exited(60 * time.Second) {
 		t.Fatal("it has not stopped")
 	}
 	close(release)

@@ -131,7 +131,7 @@ func killWaiting(t *testing.T, step string, r recipe) {
 	if r.trigger != nil {
 		r.trigger(g)
 	}
-	if !g.Exited(50 * time.Second) {
+	if !g.Exited(60 * time.Second) {
 		t.Fatalf("step %s was not taken", step)
 	}
 	l.killed()

@@ -134,7 +134,7 @@ func (v verbKill) run(t *testing.T, hit int) {
 		} else {
 			_, _ = g.Run("queue", "flush")
 		}
-		if !g.Exited(20 * time.Second) {
+		if !g.Exited(60 * time.Second) {
 			t.Fatalf("step %s was not taken", v.step)
 		}
 	}
@@ -173,7 +173,7 @@ func (v verbKill) after(t *testing.T, g *testkit.Gateway, sink *testkit.Sink) {
 	if v.verb == nil {
 		before := attempts(g)
 		command(t, g, 0, "queue", "flush")
-		testkit.Eventually(t, 20*time.Second, "two more attempts of each message", func() bool {
+		testkit.Eventually(t, 60*time.Second, "two more attempts of each message", func() bool {
 			now := attempts(g)
 			for id, n := range before {
 				if now[id] < n+2 {

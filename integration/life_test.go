@@ -34,7 +34,7 @@ func TestReload(t *testing.T) {
 		if err := g.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		testkit.Eventually(t, 10*time.Second, bad.name+" named in the log", func() bool {
+		testkit.Eventually(t, 60*time.Second, bad.name+" named in the log", func() bool {
 			return strings.Contains(strings.ToLower(g.Log()[logged:]), bad.says)
 		})
 		sendWant(t, g.Addr, letter(testkit.Message("bad", "bad", "x")), testkit.Dot, 250)
@@ -51,7 +51,7 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := testkit.Letter{From: "s@sender.test", To: []string{"u@second.test"}, Data: testkit.Message("2", "2", "x")}
-	testkit.Eventually(t, 10*time.Second, "the new domain is accepted", func() bool {
+	testkit.Eventually(t, 60*time.Second, "the new domain is accepted", func() bool {
 		return testkit.Send(g.Addr, second).Accepted()
 	})
 	waitMails(t, sink, 4)
@@ -92,7 +92,7 @@ func TestDrain(t *testing.T) {
 	if err := g.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 5*time.Second, "no new sessions", func() bool {
+	testkit.Eventually(t, 60*time.Second, "no new sessions", func() bool {
 		c, err := testkit.Dial(g.Addr)
 		if err != nil {
 			return true
@@ -118,7 +118,7 @@ func TestDrain(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if !g.Exited(20 * time.Second) {
+	if !g.Exited(60 * time.Second) {
 		t.Fatal("still there after the grace time")
 	}
 	if err := g.Stop(); err != nil {

@@ -34,7 +34,7 @@ func TestLMTPToDovecot(t *testing.T) {
 	l.To = []string{"a@example.com", "full@example.com", "nobody@example.com", "away@example.com", "b@example.com"}
 	sendWant(t, g.Addr, l, testkit.Dot, 250)
 
-	testkit.Eventually(t, 10*time.Second, "one recipient that is tried again", func() bool {
+	testkit.Eventually(t, 60*time.Second, "one recipient that is tried again", func() bool {
 		q, err := g.Queue()
 		return err == nil && len(q) == 1 && q[0]["attempts"].(float64) >= 2
 	})

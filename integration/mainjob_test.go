@@ -111,7 +111,7 @@ func badIsRefused(t *testing.T, g *testkit.Gateway, sink *testkit.Sink) {
 		t.Run(tt.name, func(t *testing.T) {
 			logged := len(g.Log())
 			sendWant(t, g.Addr, tt.l, tt.stage, tt.code)
-			testkit.Eventually(t, 5*time.Second, fmt.Sprintf("%q in the log", tt.log), func() bool {
+			testkit.Eventually(t, 60*time.Second, fmt.Sprintf("%q in the log", tt.log), func() bool {
 				return strings.Contains(g.Log()[logged:], tt.log)
 			})
 		})
@@ -158,7 +158,7 @@ func TestPostfixBehindUs(t *testing.T) {
 	sendWant(t, g.Addr, letter(testkit.Message("4", "gtube", testkit.GTUBE())), testkit.Dot, 550)
 	for _, data := range [][]byte{small, large} {
 		want := bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
-		testkit.Eventually(t, 20*time.Second, "the message in the Maildir", func() bool {
+		testkit.Eventually(t, 60*time.Second, "the message in the Maildir", func() bool {
 			all, err := postfix.Delivered()
 			return err == nil && slices.ContainsFunc(all, func(m []byte) bool {
 				return bytes.HasSuffix(m, want) && bytes.Contains(m, []byte("\nX-Spam-Score: ")) && bytes.Contains(m, []byte("\nX-Virus-Scanned: "))

@@ -125,7 +125,7 @@ func TestReinject(t *testing.T) {
 			if !bytes.HasSuffix(got.Data, l.Data) || len(got.To) != 1 || !strings.HasPrefix(got.To[0], "<hold@example.com>") {
 				t.Errorf("released: to %q\n%s", got.To, got.Data)
 			}
-			testkit.Eventually(t, 10*time.Second, "nothing held", func() bool { return len(inState(t, s.gateway, "hold")) == 0 })
+			testkit.Eventually(t, 60*time.Second, "nothing held", func() bool { return len(inState(t, s.gateway, "hold")) == 0 })
 		})
 	}
 }

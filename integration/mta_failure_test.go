@@ -49,7 +49,7 @@ func TestMTAWithoutGatepost(t *testing.T) {
 			if res.Stage != tt.stage || !strings.HasPrefix(res.Reply.String(), tt.reply) {
 				t.Errorf("got %v, want %s: %s", res, tt.stage, tt.reply)
 			}
-			testkit.Eventually(t, 10*time.Second, "its messages held", func() bool {
+			testkit.Eventually(t, 60*time.Second, "its messages held", func() bool {
 				n, err := m.Held()
 				return err == nil && n == tt.held
 			})

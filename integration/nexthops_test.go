@@ -244,7 +244,7 @@ func (h *hopTest) later(t *testing.T) {
 	if to := h.arrives(t, 1, msg); len(to) != 1 || to[0] != "c@example.com" {
 		t.Fatalf("arrived for %q", to)
 	}
-	testkit.Eventually(t, 10*time.Second, "a deferred recipient in the queue", func() bool {
+	testkit.Eventually(t, 60*time.Second, "a deferred recipient in the queue", func() bool {
 		list, err := h.g.Run("queue", "list")
 		return err == nil && strings.Contains(list.Stdout, "late@example.com") && strings.Contains(list.Stdout, "come again")
 	})

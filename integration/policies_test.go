@@ -218,7 +218,7 @@ func (w *policyWorld) check(t *testing.T, row policyRow) {
 		return
 	}
 	tells(t, w.g.Log, "to=<"+to+">", "status=deferred", "dsn=4.7.", row.want)
-	testkit.Eventually(t, 10*time.Second, "the reason in the list of the queue", func() bool {
+	testkit.Eventually(t, 60*time.Second, "the reason in the list of the queue", func() bool {
 		list, err := w.g.Run("queue", "list", "--rcpt", to)
 		return err == nil && strings.Contains(list.Stdout, to) && strings.Contains(list.Stdout, "4.7.")
 	})

@@ -21,7 +21,7 @@ func TestQueueFollowsReload(t *testing.T) {
 	sendWant(t, g.Addr, letter(testkit.Message("1", "waits", "x")), testkit.Dot, 250)
 	inLane := func(lane, n string) {
 		t.Helper()
-		testkit.Eventually(t, 20*time.Second, n+" message in lane "+lane, func() bool {
+		testkit.Eventually(t, 60*time.Second, n+" message in lane "+lane, func() bool {
 			_, body, err := g.Get("/metrics")
 			return err == nil && strings.Contains(body, `gatepost_queue_messages{queue="`+lane+`"} `+n)
 		})
@@ -37,7 +37,7 @@ func TestQueueFollowsReload(t *testing.T) {
 	if err := g.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 10*time.Second, "the reload", func() bool { return strings.Contains(g.Log(), "configuration reloaded") })
+	testkit.Eventually(t, 60*time.Second, "the reload", func() bool { return strings.Contains(g.Log(), "configuration reloaded") })
 	if strings.Contains(g.Log(), "needs a restart") {
 		t.Error("the queue needs a restart")
 	}

@@ -50,7 +50,7 @@ func TestNextHopDecides(t *testing.T) {
 			if bounces != tt.bounces {
 				t.Errorf("%d notifications, want %d", bounces, tt.bounces)
 			}
-			testkit.Eventually(t, 10*time.Second, "an empty queue", func() bool {
+			testkit.Eventually(t, 60*time.Second, "an empty queue", func() bool {
 				q, err := g.Queue()
 				return err == nil && len(q) == 0
 			})
@@ -93,7 +93,7 @@ func TestNoNotificationForTheNullSender(t *testing.T) {
 		l.From = from
 		sendWant(t, g.Addr, l, testkit.Dot, 250)
 	}
-	testkit.Eventually(t, 20*time.Second, "an empty queue", func() bool {
+	testkit.Eventually(t, 60*time.Second, "an empty queue", func() bool {
 		q, err := g.Queue()
 		return err == nil && len(q) == 0 && sink.Sessions() > 0
 	})
@@ -142,7 +142,7 @@ func TestQueueCommands(t *testing.T) {
 		sendWant(t, g.Addr, letter(testkit.Message(fmt.Sprint(i), "hello", "x")), testkit.Dot, 250)
 	}
 	var waiting []map[string]any
-	testkit.Eventually(t, 20*time.Second, "three waiting messages", func() bool {
+	testkit.Eventually(t, 60*time.Second, "three waiting messages", func() bool {
 		waiting = inState(t, g, "queue")
 		return len(waiting) == 3
 	})

@@ -41,7 +41,7 @@ func newStuckGateway(t *testing.T) (g *testkit.Gateway, sink, second *testkit.Si
 	} {
 		sendWant(t, g.Addr, l, testkit.Dot, 250)
 	}
-	testkit.Eventually(t, 20*time.Second, "three messages that were tried", func() bool {
+	testkit.Eventually(t, 60*time.Second, "three messages that were tried", func() bool {
 		ids = nil
 		all, err := g.Queue()
 		for _, m := range all {
@@ -143,7 +143,7 @@ func TestQueueVerbs(t *testing.T) {
 			t.Errorf("the notification has no %q:\n%s", want, dsn.Data)
 		}
 	}
-	testkit.Eventually(t, 10*time.Second, "an empty queue", func() bool {
+	testkit.Eventually(t, 60*time.Second, "an empty queue", func() bool {
 		q, err := g.Queue()
 		return err == nil && len(q) == 0
 	})

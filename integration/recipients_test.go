@@ -90,7 +90,7 @@ func TestRecipientsOfDirectory(t *testing.T) {
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 20*time.Second, "the directory is asked again", func() bool {
+	testkit.Eventually(t, 60*time.Second, "the directory is asked again", func() bool {
 		return strings.HasPrefix(asked(t, g, "127.0.0.9", "mallory@example.com")[0], "550")
 	})
 	if _, body, err := g.Get("/metrics"); err != nil || !strings.Contains(body, `gatepost_recipient_answers_total{result="known",source="ldap:corp"}`) {

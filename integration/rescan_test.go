@@ -72,7 +72,7 @@ func TestScanLater(t *testing.T) {
 			t.Errorf("added: %q", head)
 		}
 	}
-	testkit.Eventually(t, 20*time.Second, "the virus alone, held for what it is", func() bool {
+	testkit.Eventually(t, 60*time.Second, "the virus alone, held for what it is", func() bool {
 		left := inState(t, g, "hold")
 		if len(left) != 1 {
 			return false
@@ -108,7 +108,7 @@ func TestScanLaterKilled(t *testing.T) {
 			}
 			sendWant(t, g.Addr, letter(testkit.Message("1", "x", "x")), testkit.Dot, 250)
 			back()
-			if !g.Exited(20 * time.Second) {
+			if !g.Exited(60 * time.Second) {
 				t.Fatal("it was not killed")
 			}
 			g.Env = nil
@@ -116,7 +116,7 @@ func TestScanLaterKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 			waitMails(t, sink, 1)
-			testkit.Eventually(t, 10*time.Second, "an empty spool", func() bool {
+			testkit.Eventually(t, 60*time.Second, "an empty spool", func() bool {
 				q, err := g.Queue()
 				return err == nil && len(q) == 0
 			})
@@ -147,7 +147,7 @@ func TestScanNever(t *testing.T) {
 			t.Errorf("the notification has no %q:\n%s", want, dsn.Data)
 		}
 	}
-	testkit.Eventually(t, 10*time.Second, "the stranger's message, held for good", func() bool {
+	testkit.Eventually(t, 60*time.Second, "the stranger's message, held for good", func() bool {
 		q, err := g.Queue()
 		if err != nil || len(q) != 1 {
 			return false

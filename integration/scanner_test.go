@@ -63,7 +63,7 @@ func TestClamdAway(t *testing.T) {
 func flowsAgain(t *testing.T, g *testkit.Gateway, sink *testkit.Sink, arrived int) {
 	t.Helper()
 	began := time.Now()
-	testkit.Eventually(t, 10*time.Second, "clean mail flows again", func() bool {
+	testkit.Eventually(t, 60*time.Second, "clean mail flows again", func() bool {
 		n := len(sink.Mails())
 		if res := testkit.Send(g.Addr, letter(testkit.Message("again", "again", "x"))); !res.Accepted() {
 			return false

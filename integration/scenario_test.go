@@ -108,9 +108,9 @@ func play(t *testing.T, name string, through entry, s scenario) (o outcome) {
 		s.configure()
 		address, idle := through(&s)
 		o.replies = s.speak(address)
-		testkit.Eventually(t, 20*time.Second, "nothing on its way", idle)
+		testkit.Eventually(t, 60*time.Second, "nothing on its way", idle)
 		for _, text := range lines(s.archive, "log") {
-			testkit.Eventually(t, 5*time.Second, fmt.Sprintf("%q in the log", text), func() bool {
+			testkit.Eventually(t, 60*time.Second, fmt.Sprintf("%q in the log", text), func() bool {
 				return strings.Contains(s.gateway.Log(), text)
 			})
 		}

@@ -267,7 +267,7 @@ func TestUsersReload(t *testing.T) {
 		if err := o.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		testkit.Eventually(t, 10*time.Second, "a reload", func() bool { return strings.Count(o.Log(), "configuration reloaded") > n })
+		testkit.Eventually(t, 60*time.Second, "a reload", func() bool { return strings.Count(o.Log(), "configuration reloaded") > n })
 	}
 	reload()
 	check("bob", "builder", 235)

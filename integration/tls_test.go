@@ -74,7 +74,7 @@ func TestTLSPolicyOut(t *testing.T) {
 				waitMails(t, sink, 1)
 				return
 			}
-			testkit.Eventually(t, 20*time.Second, "three attempts", func() bool { return sink.Sessions() >= 3 })
+			testkit.Eventually(t, 60*time.Second, "three attempts", func() bool { return sink.Sessions() >= 3 })
 			if n := len(sink.Mails()); n != 0 {
 				t.Errorf("%d messages went out in clear", n)
 			}

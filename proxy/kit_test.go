@@ -492,7 +492,7 @@ func (c *client) replies() []string {
 // poll waits until ok.
 func poll(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); {
+	for end := time.Now().Add(60 * time.Second); !ok(); {
 		if time.Now().After(end) {
 			t.Fatalf("never seen: %s", what)
 		}

@@ -251,7 +251,7 @@ func TestHandlerEdits(t *testing.T) {
 // kept is the content of a message in the spool, once it can be read.
 func kept(t *testing.T, g *gateway, id string) string {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for {
 		content, err := g.spool.Open(id)
 		if err == nil {

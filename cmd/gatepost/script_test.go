@@ -163,7 +163,7 @@ func bareCR(ts *testscript.TestScript, _ bool, _ []string) {
 
 // await FILE: until it is there.
 func await(ts *testscript.TestScript, _ bool, args []string) {
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for {
 		_, err := os.Stat(ts.MkAbs(args[0]))
 		if err == nil {

@@ -237,7 +237,7 @@ func (s *script) connections() int {
 // eventually waits for a condition that a goroutine of the other side brings.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Errorf("never: %s", what) // also of other goroutines
 			return

@@ -119,7 +119,7 @@ func TestWhoRunsBesideWhom(t *testing.T) {
 			return nil
 		}
 		both <- struct{}{}
-		for deadline := time.Now().Add(3 * time.Second); len(both) < 2 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(60 * time.Second); len(both) < 2 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		}
 		if len(both) < 2 {
 			return reject

@@ -67,7 +67,7 @@ func TestOldSignatures(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			var over sync.WaitGroup
 			over.Go(func() { _ = f.Run(ctx) })
-			for deadline := time.Now().Add(30 * time.Second); stats.all() == "" && time.Now().Before(deadline); {
+			for deadline := time.Now().Add(60 * time.Second); stats.all() == "" && time.Now().Before(deadline); {
 				time.Sleep(time.Millisecond)
 			}
 			cancel()

@@ -130,7 +130,7 @@ func openFallback(t *testing.T) *fallen {
 func (x *fallen) returns(t *testing.T) {
 	t.Helper()
 	x.far.cut.Store(false)
-	testkit.Eventually(t, 10*time.Second, "the store is back", func() bool { return x.f.Away() == nil })
+	testkit.Eventually(t, 60*time.Second, "the store is back", func() bool { return x.f.Away() == nil })
 }
 
 func TestFallback(t *testing.T) {
@@ -263,7 +263,7 @@ func TestReturnUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	testkit.Eventually(t, 10*time.Second, "away", func() bool { return x.f.Away() != nil })
+	testkit.Eventually(t, 60*time.Second, "away", func() bool { return x.f.Away() != nil })
 	x.returns(t)
 	close(stop)
 	wg.Wait()

@@ -161,7 +161,7 @@ func testLeavesNothing(t *testing.T, server *testkit.Redis) {
 	if _, _, err := r.Enter(ctx, "k", "i", 1, short); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 5*time.Second, "no key is left", func() bool {
+	testkit.Eventually(t, 60*time.Second, "no key is left", func() bool {
 		keys, err := r.client.Keys(ctx, "short:*").Result()
 		return err == nil && len(keys) == 0
 	})

@@ -102,7 +102,7 @@ func (s *site) all(is func(*Fallback) bool) func() bool {
 
 func (s *site) returned(t *testing.T) {
 	t.Helper()
-	testkit.Eventually(t, 15*time.Second, "all ask the store again", s.all(func(g *Fallback) bool { return g.Away() == nil }))
+	testkit.Eventually(t, 60*time.Second, "all ask the store again", s.all(func(g *Fallback) bool { return g.Away() == nil }))
 }
 
 // agree checks that what one gateway does is known to the others.
@@ -110,7 +110,7 @@ func (s *site) agree(t *testing.T) {
 	t.Helper()
 	// A moment in which nobody is away: what is said in the others is in memory.
 	var lists [3]string
-	testkit.Eventually(t, 15*time.Second, "all list the same", func() bool {
+	testkit.Eventually(t, 60*time.Second, "all list the same", func() bool {
 		for i, g := range s.gateways {
 			list, err := g.List(t.Context(), Windows, "", 1000)
 			if err != nil {
@@ -152,15 +152,15 @@ func TestThreeGateways(t *testing.T) {
 	server := testkit.Up(t, testkit.NewRedis(testkit.Dir(t)))
 	s := openSite(t, "redis://"+server.Addr, time.Second)
 	stop := s.load(t)
-	testkit.Eventually(t, 10*time.Second, "all have written", s.wrote(t))
+	testkit.Eventually(t, 60*time.Second, "all have written", s.wrote(t))
 	server.Kill()
-	testkit.Eventually(t, 10*time.Second, "all go on alone", s.all(func(g *Fallback) bool { return g.Away() != nil }))
+	testkit.Eventually(t, 60*time.Second, "all go on alone", s.all(func(g *Fallback) bool { return g.Away() != nil }))
 	for i, g := range s.gateways {
 		if err := g.Put(t.Context(), Blocked, fmt.Sprint("alone", i), "", time.Hour); err != nil {
 			t.Error(err)
 		}
 	}
-	testkit.Eventually(t, 10*time.Second, "decisions without Redis", func() bool { return s.stats.of("redis grey") > 300 })
+	testkit.Eventually(t, 60*time.Second, "decisions without Redis", func() bool { return s.stats.of("redis grey") > 300 })
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +220,7 @@ func TestSentinel(t *testing.T) {
 	one := testkit.Up(t, testkit.NewSentinel(dirs[2], watch...))
 	two := testkit.Up(t, testkit.NewSentinel(dirs[3], watch...))
 	for _, r := range []*testkit.Redis{one, two} {
-		testkit.Eventually(t, 20*time.Second, "the Sentinels know all", func() bool {
+		testkit.Eventually(t, 60*time.Second, "the Sentinels know all", func() bool {
 			answer, err := r.Ask("SENTINEL master main")
 			return err == nil && strings.Contains(answer, "num-slaves\r\n$1\r\n1") && strings.Contains(answer, "num-other-sentinels\r\n$1\r\n1")
 		})
@@ -228,9 +228,9 @@ func TestSentinel(t *testing.T) {
 
 	s := openSite(t, fmt.Sprintf("redis-sentinel://:%s@%s,%s/main/2", secret, one.Addr, two.Addr), time.Second)
 	stop := s.load(t)
-	testkit.Eventually(t, 10*time.Second, "all have written", s.wrote(t))
+	testkit.Eventually(t, 60*time.Second, "all have written", s.wrote(t))
 	first.Kill()
-	testkit.Eventually(t, 20*time.Second, "the second one took over", func() bool {
+	testkit.Eventually(t, 60*time.Second, "the second one took over", func() bool {
 		answer, err := one.Ask("SENTINEL get-master-addr-by-name main")
 		return err == nil && strings.Contains(answer, testkit.Port(second.Addr))
 	})
@@ -265,7 +265,7 @@ func TestCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, n := range nodes {
-		testkit.Eventually(t, 20*time.Second, "the Cluster is whole", func() bool {
+		testkit.Eventually(t, 60*time.Second, "the Cluster is whole", func() bool {
 			answer, err := n.Ask("CLUSTER INFO")
 			return err == nil && strings.Contains(answer, "cluster_state:ok") && strings.Contains(answer, "cluster_known_nodes:3")
 		})
@@ -282,9 +282,9 @@ func TestCluster(t *testing.T) {
 	t.Run("shared", func(t *testing.T) {
 		s := openSite(t, address, time.Second)
 		stop := s.load(t)
-		testkit.Eventually(t, 10*time.Second, "all have written", s.wrote(t))
+		testkit.Eventually(t, 60*time.Second, "all have written", s.wrote(t))
 		nodes[2].Kill()
-		testkit.Eventually(t, 15*time.Second, "all go on alone", s.all(func(g *Fallback) bool { return g.Away() != nil }))
+		testkit.Eventually(t, 60*time.Second, "all go on alone", s.all(func(g *Fallback) bool { return g.Away() != nil }))
 		if err := nodes[2].Start(); err != nil {
 			t.Fatal(err)
 		}

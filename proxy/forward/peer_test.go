@@ -492,7 +492,7 @@ func check(t testing.TB, outs []mail.Outcome, want ...string) {
 // until waits for something that another goroutine does.
 func until(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for !f() {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain: %s", what)

@@ -181,7 +181,7 @@ func crashAccept(sp *spool.Spool, q *Queue, book ledger, i int) error {
 }
 
 func crashDrain(ctx context.Context, sp *spool.Spool, q *Queue) error {
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		n := 0
 		for m := range sp.All() {
 			n++

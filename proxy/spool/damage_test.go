@@ -63,7 +63,7 @@ func batch(t *testing.T, s *Spool, size int, ids ...string) {
 
 func waitFor(t testing.TB, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); {
+	for end := time.Now().Add(60 * time.Second); !ok(); {
 		if time.Now().After(end) {
 			t.Fatal("waited in vain")
 		}
