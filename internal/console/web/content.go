@@ -9,6 +9,7 @@ import (
 	gomime "mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/microcosm-cc/bluemonday"
 
@@ -151,6 +152,7 @@ func (s *Server) contentRaw(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(longAnswer))
 	out := &download{w: w, name: id + ".eml"}
 	if err := s.api.Content(r.Context(), id, out); err != nil && !out.begun {
 		http.Error(w, err.Error(), codeOf(err))

@@ -80,11 +80,16 @@ func waterfall(asked []history.Asked) (bars []bar, scale time.Duration) {
 	}
 	scale = max(last-first, time.Microsecond)
 	for _, a := range atEnd {
-		at := int(1000 * (a.Start - first) / scale)
-		bars = append(bars, bar{a, at, max(int(1000*a.Took/scale), 3)})
+		width := max(thousandths(a.Took, scale), narrowest)
+		bars = append(bars, bar{a, min(thousandths(a.Start-first, scale), 1000-width), width})
 	}
 	return bars, scale
 }
+
+// narrowest is a bar that can still be seen.
+const narrowest = 3
+
+func thousandths(part, of time.Duration) int { return int(1000 * float64(part) / float64(of)) }
 
 // clientText is the address of a client without its port.
 func clientText(a netip.AddrPort) string {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"gatepost/internal/console"
 	"gatepost/internal/history"
@@ -133,7 +134,8 @@ func (s *Server) reportCSV(w http.ResponseWriter, r *http.Request) {
 
 // safeCell keeps a spreadsheet from taking a stranger's text for a formula.
 func safeCell(s string) string {
-	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
+	first, _ := utf8.DecodeRuneInString(strings.TrimLeft(s, " "))
+	if s != "" && strings.ContainsRune("=+-@\t\r\n＝＋－＠", first) {
 		return "'" + s
 	}
 	return s

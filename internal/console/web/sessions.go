@@ -191,10 +191,15 @@ func (s *Server) keyOf(r *http.Request) string {
 
 // hasToken reports whether a request carries the token of its session.
 func (s *Server) hasToken(r *http.Request) bool {
+	return s.hasHeaderToken(r) || s.isToken(r, r.FormValue("token"))
+}
+
+// hasHeaderToken is hasToken for requests whose body is no form: it is left alone.
+func (s *Server) hasHeaderToken(r *http.Request) bool {
+	return s.isToken(r, r.Header.Get("X-CSRF-Token"))
+}
+
+func (s *Server) isToken(r *http.Request, given string) bool {
 	in, ok := s.sessions.find(s.keyOf(r))
-	given := r.Header.Get("X-CSRF-Token")
-	if given == "" {
-		given = r.FormValue("token")
-	}
 	return ok && subtle.ConstantTimeCompare([]byte(given), []byte(in.token)) == 1
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"gatepost/internal/console"
 	"gatepost/internal/console/audit"
@@ -67,8 +68,12 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	return s, nil
 }
 
-// maxForm is room for a message that is pasted into a form.
-const maxForm = 32 << 20
+// maxForm is room for a message that is pasted into a form; a stranger has a name
+// and a password to say.
+const (
+	maxForm     = 32 << 20
+	maxStranger = 16 << 10
+)
 
 // Handler is all pages, with what guards them. Requests that other sites made a
 // browser send end here.
@@ -86,17 +91,25 @@ func (s *Server) Handler() http.Handler {
 		if s.cfg.Secure {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		room := int64(maxStranger)
+		if _, ok := s.sessions.find(s.keyOf(r)); ok {
+			room = maxForm
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, room)
 		guarded.ServeHTTP(w, r)
 	})
 }
 
+// longAnswer is how long a slow client may take over a large message or list.
+const longAnswer = 10 * time.Minute
+
 // passOn gives a request to the API, for programs that log in as users do.
 func (s *Server) passOn(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead && !s.hasToken(r) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead && !s.hasHeaderToken(r) {
 		http.Error(w, `{"error":"the header X-CSRF-Token is missing or wrong"}`, http.StatusForbidden)
 		return
 	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(longAnswer))
 	http.StripPrefix("/api", s.deps.API).ServeHTTP(w, r)
 }
 
