@@ -14,15 +14,31 @@ import (
 // find its port taken by a client of another.
 const firstPort, lastPort = 12000, 32000
 
-// FreeAddr returns an address of loopback with a port that nothing listens on.
+// FreeAddr returns an address of loopback with a port that nothing listens on,
+// and that no other test gets while this process lives.
 func FreeAddr() (string, error) {
 	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(lastPort-firstPort))
-		if free(addr) {
+		port := firstPort + rand.IntN(lastPort-firstPort)
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		if reserve(port) && free(addr) {
 			return addr, nil
 		}
 	}
 	return "", fmt.Errorf("testkit: no free port from %d to %d", firstPort, lastPort)
+}
+
+// reserve takes a port that nobody has to listen on yet. A name of an abstract
+// socket is taken once, and free again when its process has ended.
+func reserve(port int) bool {
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: fmt.Sprintf("@gatepost-port-%d", port)}); err != nil {
+		_ = syscall.Close(fd)
+		return false
+	}
+	return true
 }
 
 // free reports whether nothing listens there. A program that is started at the

@@ -36,7 +36,9 @@ func (r *Relay) Start() error {
 	if err != nil {
 		return fmt.Errorf("testkit: relay: %w", err)
 	}
+	r.mu.Lock()
 	r.listener = l
+	r.mu.Unlock()
 	r.wg.Go(func() {
 		for {
 			conn, err := l.Accept()
@@ -51,12 +53,13 @@ func (r *Relay) Start() error {
 
 // Stop closes all connections.
 func (r *Relay) Stop() error {
+	r.mu.Lock()
 	if r.listener == nil {
+		r.mu.Unlock()
 		return nil
 	}
 	err := r.listener.Close()
 	r.listener = nil
-	r.mu.Lock()
 	for c := range r.open {
 		_ = c.Close()
 	}
@@ -88,6 +91,10 @@ func (r *Relay) serve(client net.Conn) {
 	defer server.Close()
 	speech := &clientSpeech{}
 	r.mu.Lock()
+	if r.listener == nil { // stopped meanwhile: nobody would close these
+		r.mu.Unlock()
+		return
+	}
 	r.said = append(r.said, speech)
 	r.open[client], r.open[server] = true, true
 	r.mu.Unlock()
