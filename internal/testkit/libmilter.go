@@ -31,8 +31,12 @@ func (m *LibMilter) Start() error {
 	return m.start(func() error { return takes("tcp", m.Addr) })
 }
 
-// Stop ends the filter.
-func (m *LibMilter) Stop() error { return m.stop() }
+// Stop ends the filter, which has nothing to put away; libmilter would heed SIGTERM
+// after up to five seconds.
+func (m *LibMilter) Stop() error {
+	m.kill()
+	return nil
+}
 
 // Socket is where it listens, in libmilter's spelling.
 func (m *LibMilter) Socket() string { return "inet:" + Port(m.Addr) + "@127.0.0.1" }
