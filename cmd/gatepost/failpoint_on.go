@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	book "gatepost/internal/generations"
 	"gatepost/proxy"
 	"gatepost/proxy/queue"
 	"gatepost/proxy/spool"
@@ -84,7 +85,7 @@ func (f fault) happen(step string) error {
 	select {} // not one more instruction of ours
 }
 
-func allSteps() []string { return slices.Concat(spool.Steps(), queue.Steps(), proxy.Steps()) }
+func allSteps() []string { return slices.Concat(spool.Steps(), queue.Steps(), proxy.Steps(), book.Steps()) }
 
 func addFailpoints(a *app, root *cobra.Command) {
 	root.AddCommand(&cobra.Command{

@@ -13,13 +13,15 @@ import (
 
 // reload reads the configuration again and takes over all that a running
 // gateway can. A file with an error changes nothing.
-func (g *gateway) reload(context.Context) error {
+func (g *gateway) reload(ctx context.Context) error {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	cfg, err := config.Load(g.boot.File)
 	if err == nil {
 		cfg.DNS.Asked = g.metrics.DNSQuery
-		err = g.take(cfg)
+		err = g.take(ctx, cfg)
+	} else {
+		g.noted(ruleChange{who: "the gateway", from: "reload", reason: "reload"}, candidate{}, err)
 	}
 	g.noteReload(err == nil)
 	if err != nil {
@@ -50,8 +52,8 @@ func (g *gateway) noteReload(ok bool) {
 
 // take puts a new configuration in place. What can fail comes first; the
 // certificates, which config.Load has tried, come last.
-func (g *gateway) take(cfg *config.Config) error {
-	judge, bare, err := g.newJudges(cfg)
+func (g *gateway) take(ctx context.Context, cfg *config.Config) error {
+	made, err := g.reloadRules(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -65,7 +67,12 @@ func (g *gateway) take(cfg *config.Config) error {
 	if err := g.queue.Update(cfg.Queue); err != nil {
 		return err
 	}
-	g.renew(judge, bare)
+	if err := g.commit(&made); err != nil { // from here on nothing fails that rules depend on
+		return err
+	}
+	g.renew(made.judge, made.bare)
+	g.noted(ruleChange{who: "the gateway", from: "reload", reason: "reload"}, made, nil)
+	g.exportLists(made)
 	g.current.Store(cfg)
 	g.throttle.Update(cfg.Login)
 	g.level.Set(cfg.Log.Level)
@@ -91,6 +98,7 @@ func needRestart(old, fresh *config.Config) []string {
 		}
 	}
 	changed("hostname", old.Hostname != fresh.Hostname) // notifications keep the old one
+	changed("rules_dir", old.RulesDir != fresh.RulesDir)
 	changed("spool", old.Spool != fresh.Spool)
 	changed("spool_min_free", old.SpoolMinFree != fresh.SpoolMinFree)
 	changed("state", !reflect.DeepEqual(old.Store, fresh.Store))
