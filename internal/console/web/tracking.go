@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"gatepost/internal/console"
 	"gatepost/internal/history"
@@ -169,7 +170,7 @@ func fields(s string) (all []string) {
 		switch {
 		case r == '"':
 			quoted = !quoted
-		case r == ' ' && !quoted:
+		case unicode.IsSpace(r) && !quoted:
 			if b.Len() > 0 {
 				all = append(all, b.String())
 			}
@@ -178,8 +179,8 @@ func fields(s string) (all []string) {
 			b.WriteRune(r)
 		}
 	}
-	if b.Len() > 0 { // a quote without its end
-		all = append(all, b.String())
+	if rest := strings.TrimSpace(b.String()); rest != "" { // a quote without its end
+		all = append(all, rest)
 	}
 	return all
 }
