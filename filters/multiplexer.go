@@ -85,6 +85,15 @@ func (m *Multiplexer) Run(ctx context.Context) error {
 	return nil
 }
 
+// Busy tells how many checks run now, by filter.
+func (m *Multiplexer) Busy() map[string]int {
+	busy := make(map[string]int, len(m.steps))
+	for _, s := range m.steps {
+		busy[s.Name] = len(s.turns)
+	}
+	return busy
+}
+
 // Close waits until all checks have ended. When ctx ends before, the error
 // names the filters that still run.
 func (m *Multiplexer) Close(ctx context.Context) error {

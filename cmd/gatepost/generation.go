@@ -16,6 +16,7 @@ type judge interface {
 	ReadsBody() bool       // whether anybody may look behind the header
 	HearsUnknown() bool    // whether anybody may want commands that nobody knows
 	Up(filters ...string) bool
+	Busy() map[string]int // checks that run, by filter
 	Run(ctx context.Context) error
 	Close(ctx context.Context) error
 }
@@ -108,6 +109,13 @@ func (g *generations) up(filters ...string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.current.Up(filters...)
+}
+
+// busy tells how many checks each filter of the newest generation runs.
+func (g *generations) busy() map[string]int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.current.Busy()
 }
 
 // name is that of the newest generation.

@@ -22,7 +22,8 @@ func (j *fakeJudge) Decides() []mail.Stage { return nil }
 func (j *fakeJudge) ReadsBody() bool       { return true }
 func (j *fakeJudge) HearsUnknown() bool    { return true }
 
-func (j *fakeJudge) Up(...string) bool { return true }
+func (j *fakeJudge) Up(...string) bool    { return true }
+func (j *fakeJudge) Busy() map[string]int { return nil }
 
 func (j *fakeJudge) Handler() mail.Handler { return fakeHandler{} }
 

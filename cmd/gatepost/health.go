@@ -22,7 +22,7 @@ func (g *gateway) health() console.Health {
 	if err != nil {
 		g.log.Error("health", "error", err)
 	}
-	h := console.Health{Time: now.Time, Over: now.Time.Sub(then.Time), Connections: now.Connections}
+	h := console.Health{Time: now.Time, Over: now.Time.Sub(then.Time), Connections: now.Connections, Messages: now.Messages}
 	if then.Filters == nil { // nothing is remembered yet
 		h.Over = now.Time.Sub(g.started)
 	}
@@ -59,10 +59,11 @@ func (g *gateway) filterHealth(now, then metrics.Figures) []console.FilterHealth
 	if steps == nil {
 		return list
 	}
+	busy := g.judges.busy()
 	for _, s := range *steps {
 		d := now.Filters[s.Name].Since(then.Filters[s.Name])
 		f := console.FilterHealth{
-			Name: s.Name, OnError: string(s.OnError), Timeout: s.Timeout, Concurrent: s.MaxConcurrent,
+			Name: s.Name, OnError: string(s.OnError), Timeout: s.Timeout, Concurrent: s.MaxConcurrent, Busy: busy[s.Name],
 			Shadow: s.Shadow, Modifies: s.Modifies, Down: d.Down, Results: d.Results, Latency: latency(d),
 		}
 		for _, stage := range s.Stages {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"gatepost/internal/console"
 	"gatepost/internal/history"
 	"gatepost/internal/mail"
 )
@@ -39,7 +40,7 @@ func newRecording(t *testing.T, inner mail.Handler) *recording {
 			t.Error(err)
 		}
 	})
-	g := &gateway{history: store, log: log}
+	g := &gateway{told: witnesses{history: store, feed: console.NewFeed()}, log: log}
 	return &recording{g.recorded(inner, "7").(*recorded), t, store}
 }
 

@@ -15,14 +15,33 @@ import (
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	return &cobra.Command{
+	check, l := false, usualLimits()
+	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show how the gateway that runs is",
 		Long: `Asks the gateway that runs how it is. Exit code 0: it takes mail. 75: it runs, and
-takes none for now. 69: none runs.`,
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return a.status() },
+takes none for now. 69: none runs.
+
+With --check it is a plugin for Nagios and its relatives: one line with figures,
+and exit code 0 (OK), 1 (WARNING), 2 (CRITICAL) or 3 (UNKNOWN). It complains about
+mail that is not taken, filters that are down, mail that waits, certificates near
+their end, signatures that are late, lists that are switched off, and a store that
+is away.`,
+		Example: "  gatepost status --check -w 500 --critical 2000 --warning-age 2h",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if check {
+				return a.statusCheck(l)
+			}
+			return a.status()
+		},
 	}
+	cmd.Flags().BoolVar(&check, "check", false, "be a plugin for Nagios")
+	cmd.Flags().IntVarP(&l.warning, "warning", "w", l.warning, "with --check: warn from so many waiting `messages` on")
+	cmd.Flags().IntVar(&l.critical, "critical", l.critical, "with --check: critical from so many waiting `messages` on")
+	cmd.Flags().DurationVar(&l.warningAge, "warning-age", l.warningAge, "with --check: warn when the oldest message waits so `long`")
+	cmd.Flags().DurationVar(&l.criticalAge, "critical-age", l.criticalAge, "with --check: critical when the oldest message waits so `long`")
+	return cmd
 }
 
 func (a *app) status() error {

@@ -17,6 +17,7 @@ type Health struct {
 	Lanes        []LaneHealth    `json:"lanes"`
 	SpoolFree    float64         `json:"spool_free"` // bytes
 	Connections  int             `json:"connections"`
+	Messages     map[string]int  `json:"messages"` // answered since the start, by action
 }
 
 // FilterHealth is one filter, in the order in which they stand.
@@ -26,6 +27,7 @@ type FilterHealth struct {
 	OnError    string         `json:"on_error"`
 	Timeout    time.Duration  `json:"timeout"`
 	Concurrent int            `json:"max_concurrent"`
+	Busy       int            `json:"busy"`             // checks that run now
 	Shadow     bool           `json:"shadow,omitempty"` // watches only
 	Modifies   bool           `json:"modifies,omitempty"`
 	Down       bool           `json:"down,omitempty"` // it is left alone after failures

@@ -239,3 +239,10 @@ func reason(err error) error {
 	}
 	return err
 }
+
+// Servers are the addresses of those that are asked, the one that answered last
+// first.
+func (c *Client) Servers() []string {
+	list, _ := c.servers.current()
+	return list
+}

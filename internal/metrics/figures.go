@@ -31,7 +31,8 @@ type Figures struct {
 	Filters     map[string]*Figure
 	Routes      map[string]*Figure
 	Lists       map[string]*Figure
-	Connections int // open
+	Messages    map[string]int // answered, by action
+	Connections int            // open
 }
 
 // of returns the figure of a name.
@@ -47,17 +48,21 @@ func of(all map[string]*Figure, name string) *Figure {
 // Figures reads what was counted since the start.
 func (m *Metrics) Figures() (Figures, error) {
 	few := prometheus.NewRegistry()
-	few.MustRegister(m.filterDuration, m.filterResults, m.filterUp, m.deliveries, m.deliveryDuration, m.looks, m.listUp, m.connectionsActive)
+	few.MustRegister(m.filterDuration, m.filterResults, m.filterUp, m.deliveries, m.deliveryDuration, m.looks, m.listUp, m.connectionsActive, m.messages)
 	families, err := few.Gather()
 	if err != nil {
 		return Figures{}, fmt.Errorf("metrics: %w", err)
 	}
-	f := Figures{Time: time.Now(), Filters: make(map[string]*Figure), Routes: make(map[string]*Figure), Lists: make(map[string]*Figure)}
+	f := Figures{Time: time.Now(), Filters: make(map[string]*Figure), Routes: make(map[string]*Figure), Lists: make(map[string]*Figure), Messages: make(map[string]int)}
 	for _, family := range families {
 		for _, one := range family.GetMetric() {
 			label := make(map[string]string)
 			for _, l := range one.GetLabel() {
 				label[l.GetName()] = l.GetValue()
+			}
+			if family.GetName() == prefix+"messages_total" {
+				f.Messages[label["action"]] += int(one.GetCounter().GetValue())
+				continue
 			}
 			to, name := f.place(label)
 			if to == nil {
