@@ -1,8 +1,9 @@
 // Command tryout shows the gateway at work on one machine, in a minute: it
 // starts clamd and spamd where they are installed, the gateway in front of a
-// next hop of its own, sends the sample messages through it, and prints what
-// became of each and why. It stays up until Ctrl-C. Everything is on loopback
-// and in one temporary directory, which is removed at the end.
+// next hop and a DNS of its own, sends the sample messages through it, and prints
+// what became of each and why. It stays up until Ctrl-C, its console too.
+// Everything is on loopback and in one temporary directory, which is removed at
+// the end.
 package main
 
 import (
@@ -19,15 +20,16 @@ import (
 func main() {
 	binary := flag.String("binary", "bin/gatepost", "the gateway")
 	samples := flag.String("samples", "examples/samples", "folder of the sample messages")
+	rules := flag.String("rules", "examples/rules.toml", "policy rules")
 	once := flag.Bool("once", false, "end after the table")
 	flag.Parse()
-	if err := run(*binary, *samples, *once); err != nil {
+	if err := run(*binary, *samples, *rules, *once); err != nil {
 		fmt.Fprintln(os.Stderr, "tryout:", err)
 		os.Exit(1)
 	}
 }
 
-func run(binary, samples string, once bool) (err error) {
+func run(binary, samples, rules string, once bool) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	dir, err := testkit.TempDir()
@@ -42,7 +44,7 @@ func run(binary, samples string, once bool) (err error) {
 
 	fmt.Println("Gatepost: a try-out on this machine. Nothing leaves it.")
 	fmt.Println()
-	site, err := build(dir, binary)
+	site, err := build(dir, binary, rules)
 	if err != nil {
 		return err
 	}
@@ -57,10 +59,13 @@ func run(binary, samples string, once bool) (err error) {
 	fmt.Println()
 	printTable(os.Stdout, rows)
 	site.explain(os.Stdout)
+	if err := site.printHistory(ctx, os.Stdout, len(rows)); err != nil {
+		return err
+	}
 	if once {
 		return nil
 	}
-	site.invite(os.Stdout)
+	site.invite(os.Stdout, rows)
 	<-ctx.Done()
 	fmt.Println("\nStopping.")
 	return nil

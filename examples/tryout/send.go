@@ -14,7 +14,12 @@ import (
 )
 
 // row is what became of one message.
-type row struct{ what, now, why, answer string }
+type row struct {
+	what, now, why, answer string
+
+	id    string
+	rules []string // that matched, with what they did
+}
 
 // samples in the order of the table.
 var samples = []struct{ file, what, from, to string }{
@@ -23,6 +28,8 @@ var samples = []struct{ file, what, from, to string }{
 	{"eicar.eml", "EICAR, the virus test, in a zip", "virus@sender.example", "you@example.com"},
 	{"exe-in-zip.eml", "an .exe in a zip", "billing@sender.example", "you@example.com"},
 	{"forged-sender.eml", "a forged sender: the boss", "boss@example.com", "you@example.com"},
+	{"gift-cards.eml", "what a rule of ours holds", "boss@sender.example", "you@example.com"},
+	{"newsletter.eml", "what a rule of ours watches", "news@sender.example", "you@example.com"},
 	{"clean.eml", "for a domain that is not ours", "ann@sender.example", "someone@elsewhere.example"},
 }
 
@@ -44,16 +51,17 @@ func (s *site) sendAll(ctx context.Context, folder string) ([]row, error) {
 			return nil, fmt.Errorf("send %s: %w", sample.file, res.Err)
 		}
 		d := s.decision(logged)
-		rows = append(rows, row{sample.what, s.whereIs(res, d, headerOf(string(data), "Message-ID")), d.why(), res.Reply.String()})
+		now := s.whereIs(res, d, headerOf(string(data), "Message-ID"))
+		rows = append(rows, row{what: sample.what, now: now, why: d.why(), answer: res.Reply.String(), id: d.ID})
 	}
-	return rows, nil
+	return rows, s.askRules(ctx, rows)
 }
 
 // decision is the gateway's log line about one message, or about a recipient
 // that was refused before.
 type decision struct {
-	Action, Reason, Reply string
-	Score                 float64
+	ID, Action, Reason, Reply string
+	Score                     float64
 }
 
 // decision waits for the line that the gateway logs behind that place.
@@ -92,13 +100,16 @@ func (s *site) whereIs(res testkit.Result, d decision, messageID string) string 
 	return "in queue"
 }
 
-// printTable prints two lines for each message: what we know, and what its
-// sender was told.
+// printTable prints for each message what we know, what its sender was told, and
+// which rules matched.
 func printTable(w io.Writer, rows []row) {
 	const format = "%-33s %-10s %s\n"
 	fmt.Fprintf(w, format, "MESSAGE", "NOW", "WHY, AND WHAT THE SENDER WAS TOLD")
 	for _, r := range rows {
 		fmt.Fprintf(w, format, r.what, r.now, r.why)
 		fmt.Fprintf(w, format, "", "", "> "+r.answer)
+		for _, rule := range r.rules {
+			fmt.Fprintf(w, format, "", "", "* "+rule)
+		}
 	}
 }
