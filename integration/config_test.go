@@ -20,7 +20,7 @@ func TestWrongConfiguration(t *testing.T) {
 		{"no hostname", replace("hostname", "# hostname"), []string{"hostname"}},
 		{"no TOML", good + "\nx = ", []string{"gatepost.toml:"}},
 		{"duration without unit", replace(`first_retry = "200ms"`, `first_retry = "200"`), []string{"first_retry"}},
-		{"feature of a later version", "rules = [\"/etc/gatepost/rules.d/*.toml\"]\n" + good, []string{"rules", "not built yet"}},
+		{"feature of a later version", replace(`history = "sqlite:`, `history = "postgres:`), []string{"history", "not built yet"}},
 		{"two errors, both named", replace("[relay]", "[relay]\ndomians = []\nnetwroks = []"), []string{"domians", "netwroks"}},
 		{"route that is no address", replace("smtp://127.0.0.1:1", "ftp://x"), []string{"ftp://x"}},
 	}
