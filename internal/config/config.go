@@ -24,12 +24,15 @@ import (
 	"gatepost/filters/rates"
 	"gatepost/filters/spamassassin"
 	"gatepost/internal/console"
+	"gatepost/internal/digest"
 	"gatepost/internal/dns"
 	"gatepost/internal/drac"
 	"gatepost/internal/history"
 	"gatepost/internal/mail"
 	"gatepost/internal/maillog"
 	"gatepost/internal/mime"
+	"gatepost/internal/notify"
+	"gatepost/internal/quarantine"
 	"gatepost/internal/recipients"
 	"gatepost/internal/sign"
 	"gatepost/internal/state"
@@ -88,6 +91,10 @@ type Config struct {
 	CheckRules checkrules.Config
 	Rewrite    rewrite.Config
 	Sign       sign.Config
+
+	Quarantine quarantine.Config
+	Digest     digest.Config
+	Notify     notify.Config
 
 	relayDomains []string // those of the lists included
 }
@@ -163,6 +170,10 @@ type main struct {
 	Text     any `toml:"text"`
 	DKIM     any `toml:"dkim"`
 	ARC      any `toml:"arc"`
+
+	Quarantine any `toml:"quarantine"`
+	Digest     any `toml:"digest"`
+	Notify     any `toml:"notify"`
 }
 
 func defaults() main {
@@ -269,6 +280,7 @@ func (c *Config) read(top table, listening bool) {
 	c.checkUnscanned(top)
 
 	c.checkConsole(top)
+	c.readQuarantine(top)
 	top.table("log").attach(split(c.Log.Validate()), &c.Log)
 	c.checkQueue(top.table("queue"))
 	top.table("filtering").attach(split(c.Filtering.Validate()), &c.Filtering, "filters: ")

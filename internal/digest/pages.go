@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"gatepost/internal/state"
 )
 
 // page is what the confirmation page shows.
@@ -168,8 +170,13 @@ func (d *Digests) act(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), actTime)
 	defer cancel()
+	left := t.until.Sub(d.deps.Now()) + time.Hour
 	place, me := used(text), hex.EncodeToString(random(8))
-	_, entered, err := d.deps.Store.Enter(ctx, place, me, 1, t.until.Sub(d.deps.Now())+time.Hour)
+	_, before, err := d.deps.Store.Get(ctx, state.Tickets, place)
+	var entered bool
+	if err == nil && !before {
+		_, entered, err = d.deps.Store.Enter(ctx, place, me, 1, left)
+	}
 	switch {
 	case err != nil:
 		d.deps.Log.ErrorContext(ctx, "digest: whether a link was used can't be told", "error", err)
@@ -192,6 +199,9 @@ func (d *Digests) act(w http.ResponseWriter, r *http.Request) {
 		p.Title, p.Say = "Not now", sayFail
 		d.show(w, http.StatusServiceUnavailable, p)
 		return
+	}
+	if err := d.deps.Store.Put(ctx, state.Tickets, place, string(t.action), left); err != nil {
+		d.deps.Log.WarnContext(ctx, "digest: that a link was used is not kept", "error", err)
 	}
 	p.Title = doneTitles[t.action]
 	d.show(w, http.StatusOK, p)

@@ -61,7 +61,7 @@ type Config struct {
 
 // DefaultConfig tells nobody.
 func DefaultConfig() Config {
-	return Config{Events: Kinds(), PerHour: 5, QueueAge: 2 * time.Hour, Certificate: 14 * 24 * time.Hour, SpoolFree: 1_000_000_000}
+	return Config{Admin: []string{}, Recipients: []Kind{}, Events: Kinds(), PerHour: 5, QueueAge: 2 * time.Hour, Certificate: 14 * 24 * time.Hour, SpoolFree: 1_000_000_000}
 }
 
 // minSecret is how long a secret is at least.
