@@ -195,6 +195,12 @@ func TestErrors(t *testing.T) {
 	if !errors.Is(err, errVisit) || visits != 1 {
 		t.Errorf("visit: %v after %d", err, visits)
 	}
+	visits = 0
+	outer := zipped(t, file{"a.zip", string(b)}, file{"b", "three"})
+	_, err = Open(t.Context(), "x", bytes.NewReader(outer), int64(len(outer)), NewBudget(DefaultLimits()), func(Entry, io.Reader) error { visits++; return errVisit })
+	if !errors.Is(err, errVisit) || visits != 1 {
+		t.Errorf("visit in a nested archive: %v after %d", err, visits)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	err = open(ctx, bytes.NewReader(b), func(Entry, io.Reader) error { cancel(); return nil })
 	if !errors.Is(err, context.Canceled) {

@@ -229,6 +229,9 @@ func (x *box) spent(err error) error {
 }
 
 func (x *box) show(e Entry, r io.Reader) error {
+	if x.err != nil { // of what lies in it
+		return errStop
+	}
 	if err := x.visit(e, r); err != nil {
 		x.err = err
 		return errStop
