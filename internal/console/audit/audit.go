@@ -71,7 +71,7 @@ func (l *Log) Note(e Entry) error {
 		e.Time = l.last.Add(time.Microsecond)
 	}
 	l.last = e.Time
-	l.log.Info("audit", "who", e.Who, "role", e.Role, "from", e.From, "what", e.What, "ids", e.IDs, "detail", e.Detail, "result", e.Result)
+	l.log.Info("audit", "who", e.Who, "role", e.Role, "client", e.From, "what", e.What, "ids", e.IDs, "detail", e.Detail, "result", e.Result)
 	if err := l.append(e); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
