@@ -85,7 +85,9 @@ func (f fault) happen(step string) error {
 	select {} // not one more instruction of ours
 }
 
-func allSteps() []string { return slices.Concat(spool.Steps(), queue.Steps(), proxy.Steps(), book.Steps()) }
+func allSteps() []string {
+	return slices.Concat(spool.Steps(), queue.Steps(), proxy.Steps(), book.Steps())
+}
 
 func addFailpoints(a *app, root *cobra.Command) {
 	root.AddCommand(&cobra.Command{

@@ -14,10 +14,13 @@ import (
 	"gatepost/proxy/spool"
 )
 
-// assembleHistory makes the history, where there is to be one. It touches no
-// file.
+// assembleHistory makes the history and the traces, where there are to be any.
+// It touches no file.
 func (g *gateway) assembleHistory(cfg *config.Config) (err error) {
 	g.judges.recorder = g.recorded
+	if err := g.assembleTraces(cfg); err != nil {
+		return err
+	}
 	if cfg.History.Path == "" {
 		return nil
 	}
@@ -162,15 +165,6 @@ func (r *recorded) Abort(tx *mail.Transaction) {
 func (r *recorded) Close() {
 	r.leftOver()
 	r.Handler.Close()
-}
-
-// records writes the history, where there is one.
-func (g *gateway) records(ctx context.Context) error {
-	if g.history == nil {
-		<-ctx.Done()
-		return nil
-	}
-	return g.history.Run(ctx)
 }
 
 // keepLives keeps what a command does to messages of a gateway that does not

@@ -75,6 +75,7 @@ func (g *gateway) take(ctx context.Context, cfg *config.Config) error {
 	g.exportLists(made)
 	g.current.Store(cfg)
 	g.throttle.Update(cfg.Login)
+	g.held.update(cfg)
 	g.level.Set(cfg.Log.Level)
 	errs := []error{g.updateConsole(cfg)}
 	for i, old := range g.boot.Listeners {
@@ -112,6 +113,7 @@ func needRestart(old, fresh *config.Config) []string {
 	changed("console.tls_cert", (old.Console.Certificate == "") != (fresh.Console.Certificate == ""))
 	changed("log.format", old.Log.Format != fresh.Log.Format)
 	changed("log.to", old.Log.To != fresh.Log.To || !reflect.DeepEqual(old.Log.Also, fresh.Log.Also))
+	changed("telemetry", old.Telemetry != fresh.Telemetry)
 	names := make(map[string]config.Listener)
 	for _, l := range fresh.Listeners {
 		names[l.Name] = l

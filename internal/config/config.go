@@ -36,6 +36,7 @@ import (
 	"gatepost/internal/recipients"
 	"gatepost/internal/sign"
 	"gatepost/internal/state"
+	"gatepost/internal/telemetry"
 	"gatepost/internal/tomltext"
 	"gatepost/internal/users"
 	"gatepost/milter"
@@ -85,6 +86,7 @@ type Config struct {
 	DRAC        drac.Config
 	Login       users.ThrottleConfig // sources of users are with the listeners
 	Log         maillog.Config
+	Telemetry   telemetry.Config
 	Journals    []journal.Config // in the order of the file
 
 	Recipients recipients.Config
@@ -130,16 +132,17 @@ type Filter struct {
 
 // main is the top level of the file. What is "any" has a reader of its own.
 type main struct {
-	Hostname     string         `toml:"hostname"`
-	Spool        string         `toml:"spool"`
-	SpoolMinFree int64          `toml:"spool_min_free,size"`
-	State        string         `toml:"state"`
-	History      string         `toml:"history"`
-	Control      string         `toml:"control"`
-	Console      console.Config `toml:"console"`
-	Queue        queue.Config   `toml:"queue"`
-	Filtering    filters.Config `toml:"filtering"`
-	Log          maillog.Config `toml:"log"`
+	Hostname     string           `toml:"hostname"`
+	Spool        string           `toml:"spool"`
+	SpoolMinFree int64            `toml:"spool_min_free,size"`
+	State        string           `toml:"state"`
+	History      string           `toml:"history"`
+	Control      string           `toml:"control"`
+	Console      console.Config   `toml:"console"`
+	Queue        queue.Config     `toml:"queue"`
+	Filtering    filters.Config   `toml:"filtering"`
+	Log          maillog.Config   `toml:"log"`
+	Telemetry    telemetry.Config `toml:"telemetry"`
 
 	history.Config // its keys stand beside history
 
@@ -186,6 +189,7 @@ func defaults() main {
 		Queue:        queue.DefaultConfig(),
 		Filtering:    filters.DefaultConfig(),
 		Log:          maillog.DefaultConfig(),
+		Telemetry:    telemetry.DefaultConfig(),
 		Recipients:   recipients.DefaultConfig(),
 		CheckRules:   checkrules.DefaultConfig(),
 		RulesShrink:  defaultRulesShrink,
@@ -253,7 +257,7 @@ func (r *reader) syntax(err error) error {
 func (c *Config) read(top table, listening bool) {
 	m := defaults()
 	top.bind(&m)
-	c.Hostname, c.Console, c.Queue, c.Filtering, c.Log = m.Hostname, m.Console, m.Queue, m.Filtering, m.Log
+	c.Hostname, c.Console, c.Queue, c.Filtering, c.Log, c.Telemetry = m.Hostname, m.Console, m.Queue, m.Filtering, m.Log, m.Telemetry
 	c.Spool, c.SpoolMinFree, c.State, c.History = m.Spool, m.SpoolMinFree, m.State, m.Config
 	c.readHostname(top)
 	c.checkStores(top, m.Control)
@@ -282,6 +286,7 @@ func (c *Config) read(top table, listening bool) {
 	c.checkConsole(top)
 	c.readQuarantine(top)
 	top.table("log").attach(split(c.Log.Validate()), &c.Log)
+	top.table("telemetry").attach(split(c.Telemetry.Validate()), &c.Telemetry)
 	c.checkQueue(top.table("queue"))
 	top.table("filtering").attach(split(c.Filtering.Validate()), &c.Filtering, "filters: ")
 	c.readMIME(top)

@@ -41,6 +41,7 @@ type Metrics struct {
 	notifications    *prometheus.CounterVec
 	storeErrors      *prometheus.CounterVec
 	records          *prometheus.CounterVec
+	spans            *prometheus.CounterVec
 	logLost          *prometheus.CounterVec
 	dnsQueries       *prometheus.CounterVec
 
@@ -77,7 +78,8 @@ func New(version string) *Metrics {
 		storeErrors:      counters("store_errors_total", "Calls that the shared or embedded store did not answer, so that memory did.", "store", "op"),
 	}
 	m.records = counters("history_records_total", "What the history was to keep: written, full (its line was), failed, panic.", "result")
-	m.registry.MustRegister(m.records)
+	m.spans = counters("trace_spans_total", "Spans of traces: sent, failed (the collector did not take them).", "result")
+	m.registry.MustRegister(m.records, m.spans)
 	m.reputation = newReputation(m.registry)
 	m.scanners = newScanners(m.registry)
 	m.registry.MustRegister(
