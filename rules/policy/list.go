@@ -38,8 +38,7 @@ type list struct {
 	bits    map[bool][]int // lengths of prefixes that there are, longest first; true: IPv4
 	regexps []regexpEntry
 	until   map[spot]time.Time // of those that end
-	inline  []spot
-	dynamic *DynamicList // nil: it is not
+	dynamic *DynamicList       // nil: it is not
 	source  Dynamic
 	managed bool // its entries come from commands
 	used    bool

@@ -10,12 +10,11 @@ import (
 // who are patterns of addresses, clients or contents, as [[rule]] has them in
 // from, to, client and what. One of them is enough, and none with a "!".
 type who struct {
-	lists  []*list // of addresses and domains; those behind "!" are in not
-	words  []string
-	globs  []string
-	not    *who
-	empty  bool // has nothing but a not
-	onRcpt bool
+	lists []*list // of addresses and domains; those behind "!" are in not
+	words []string
+	globs []string
+	not   *who
+	empty bool // has nothing but a not
 }
 
 // patterns reads the texts of a key. one takes what is no list.
