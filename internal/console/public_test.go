@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -120,5 +121,31 @@ func dial(t *testing.T, p *Public) net.Conn {
 func TestNewPublicAddress(t *testing.T) {
 	if _, err := NewPublic(Config{Address: "127.0.0.1"}, Deps{Log: quiet()}); err == nil {
 		t.Error("NewPublic without a port: no error")
+	}
+}
+
+// W9: who gets the metrics.
+func TestMetricsAccess(t *testing.T) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "x 1\n") })
+	for _, tt := range []struct {
+		access Metrics
+		peer   string
+		want   int
+	}{
+		{"", "192.0.2.1:4000", 200}, {MetricsOpen, "192.0.2.1:4000", 200},
+		{MetricsLoopback, "192.0.2.1:4000", 404}, {MetricsLoopback, "127.0.0.1:4000", 200}, {MetricsLoopback, "[::1]:4000", 200}, {MetricsLoopback, "[::ffff:127.0.0.1]:4000", 200}, {MetricsLoopback, "@", 404},
+		{MetricsOff, "127.0.0.1:4000", 404},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		r.RemoteAddr = tt.peer
+		r.Header.Set("X-Forwarded-For", "127.0.0.1") // anybody can say so
+		w := httptest.NewRecorder()
+		tt.access.guard(h).ServeHTTP(w, r)
+		if w.Code != tt.want {
+			t.Errorf("%q from %s: %d, want %d", tt.access, tt.peer, w.Code, tt.want)
+		}
+	}
+	if err := Metrics("x").Validate(); err == nil {
+		t.Error("x is a word")
 	}
 }
