@@ -38,8 +38,9 @@ type Deps struct {
 	ReadsBody func() bool
 	// Hold keeps copies of a message durably: nil means that they are safe.
 	// It is needed where the configuration says quarantine = "hold".
-	Hold func(ctx context.Context, tx *mail.Transaction, copies []Held) error
-	Log  *slog.Logger
+	Hold  func(ctx context.Context, tx *mail.Transaction, copies []Held) error
+	Stats Stats // nil: nobody counts
+	Log   *slog.Logger
 }
 
 // bodiless is a handler that knows whether it looks behind the header. One made
@@ -63,6 +64,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	if cfg.Quarantine == QuarantineHold && deps.Hold == nil {
 		return nil, errors.New("quarantine: nobody here can hold a message")
+	}
+	if deps.Stats == nil {
+		deps.Stats = nobody{}
 	}
 	return &Server{cfg: cfg, deps: deps}, nil
 }
@@ -128,6 +132,7 @@ func (s *Server) Run(ctx context.Context) error {
 		select {
 		case slots <- struct{}{}:
 		default:
+			s.deps.Stats.Connection(s.cfg.Name, "limit")
 			s.deps.Log.Warn("milter connection refused", "listener", s.cfg.Name, "reason", "max_connections reached")
 			c.Close()
 			continue
@@ -146,6 +151,9 @@ func (s *Server) serve(ctx context.Context, c net.Conn) {
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
 	defer c.Close()
+	s.deps.Stats.Connection(s.cfg.Name, "accepted")
+	s.deps.Stats.Active(s.cfg.Name, 1)
+	defer s.deps.Stats.Active(s.cfg.Name, -1)
 	ses := newSession(s, c)
 	defer ses.end()
 	defer func() {

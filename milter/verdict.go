@@ -41,6 +41,9 @@ func (s *session) answer(stage mail.Stage, quiet milter.OptProtocol, v mail.Verd
 	if silent {
 		return nil
 	}
+	if stage < mail.StageMessage { // or it is about one field, or a piece of the body
+		s.count(stage, v)
+	}
 	switch v.Action {
 	case mail.Discard:
 		if early {
@@ -73,6 +76,7 @@ func appendReply(b []byte, v mail.Verdict) []byte {
 
 // finish tells the MTA what becomes of the message: its edits, then the end.
 func (s *session) finish(v mail.Verdict) error {
+	s.count(mail.StageMessage, v)
 	switch v.Action {
 	case mail.Reject, mail.TempFail:
 		s.out = appendReply(s.out[:0], v)
@@ -200,6 +204,7 @@ const maxLogged = 20 // recipients and findings in one line
 // log writes the decision line.
 func (s *session) log(v mail.Verdict, held int) {
 	tx := s.msg.tx
+	s.srv.deps.Stats.Message(s.srv.cfg.Name, v.Action.String(), "policy", s.size())
 	var to, rules []string
 	for _, r := range tx.Envelope.Recipients[:min(len(tx.Envelope.Recipients), maxLogged)] {
 		to = append(to, r.String())

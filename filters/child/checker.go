@@ -80,11 +80,27 @@ func (c *checker) Check(ctx context.Context, tx *mail.Transaction) (r filters.Re
 	err = c.spend(ctx, func(ctx context.Context) error {
 		changes, s, err := c.tell(ctx, tx)
 		if err == nil {
+			c.count(tx.Stage, changes, s)
 			r = c.report(tx.Stage, changes, s)
 		}
 		return err
 	})
 	return r, err
+}
+
+// count notes what the milter said; a refusal that lasts counts each time.
+func (c *checker) count(stage mail.Stage, changes milter.Changes, s *said) {
+	if c.f.cfg.Stats == nil {
+		return
+	}
+	reply := mail.Continue
+	switch {
+	case s != nil:
+		reply = action(s.answer)
+	case changes.Quarantine:
+		reply = mail.Quarantine
+	}
+	c.f.cfg.Stats.MilterReply(c.f.cfg.Name, stage.String(), reply.String())
 }
 
 // spend talks to the milter on the time of the message.

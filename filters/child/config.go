@@ -71,6 +71,8 @@ type Config struct {
 	MinSize       int64          `toml:"min_size,size"`     // of the message
 	MaxSize       int64          `toml:"max_size,size"`     // default 0: no limit
 
+	Name     string `toml:"-"` // of the section, for Stats
+	Stats    Stats  `toml:"-"` // nil: nobody counts
 	Hostname string `toml:"-"` // ours, for the macro j
 	Version  string `toml:"-"` // ours, for the macro v
 }
@@ -93,6 +95,12 @@ func DefaultConfig() Config {
 		Authenticated:  Any,
 		Domains:        []string{},
 	}
+}
+
+// Stats counts what milters say.
+type Stats interface {
+	// MilterReply counts what a milter said at the end of a stage.
+	MilterReply(milter, stage, reply string)
 }
 
 // OnErrorAt is on_error for single stages: what is said there while the milter

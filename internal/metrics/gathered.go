@@ -17,6 +17,9 @@ type Queue struct {
 type Gathered struct {
 	Queues    func() map[string]Queue
 	SpoolFree func() (bytes float64, err error)
+	// Held counts messages of the quarantine by why they are held; nil: nobody
+	// knows.
+	Held func() map[string]int
 	// Certificates tells when those of the listeners end; nil: there are none.
 	Certificates func() map[string]time.Time
 	Now          func() time.Time
@@ -30,6 +33,7 @@ func (m *Metrics) Gather(g Gathered) {
 		messages: desc("queue_messages", "Messages in the queue.", "queue"),
 		oldest:   desc("queue_oldest_message_age_seconds", "Age of the oldest message in the queue.", "queue"),
 		free:     desc("spool_free_bytes", "Free bytes on the disk of the spool."),
+		heldOf:   desc("quarantine_messages", "Messages of the quarantine, by why they are held.", "kind"),
 		ends:     desc("tls_certificate_not_after_timestamp_seconds", "When the certificate of a listener ends.", "name"),
 	})
 }
@@ -40,24 +44,28 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 type gathered struct {
 	Gathered
-	messages, oldest, free, ends *prometheus.Desc
+	messages, oldest, free, ends, heldOf *prometheus.Desc
 
 	mu    sync.Mutex
 	asked time.Time
 	known map[string]Queue
+	held  map[string]int
 }
 
 // fresh is how long what is known of the queue is good enough: to look may mean
 // to read much of it.
 const fresh = 5 * time.Second
 
-func (g *gathered) queues() map[string]Queue {
+func (g *gathered) queues() (map[string]Queue, map[string]int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if now := g.Now(); g.known == nil || now.Sub(g.asked) >= fresh {
 		g.known, g.asked = g.Queues(), now
+		if g.Held != nil {
+			g.held = g.Held()
+		}
 	}
-	return g.known
+	return g.known, g.held
 }
 
 // Describe is for the registry.
@@ -65,7 +73,11 @@ func (g *gathered) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByC
 
 // Collect is for the registry.
 func (g *gathered) Collect(ch chan<- prometheus.Metric) {
-	for name, q := range g.queues() {
+	lanes, held := g.queues()
+	for kind, n := range held {
+		ch <- prometheus.MustNewConstMetric(g.heldOf, prometheus.GaugeValue, float64(n), kind)
+	}
+	for name, q := range lanes {
 		ch <- prometheus.MustNewConstMetric(g.messages, prometheus.GaugeValue, float64(q.Messages), name)
 		age := 0.0
 		if !q.Oldest.IsZero() {

@@ -42,6 +42,8 @@ type Metrics struct {
 	storeErrors      *prometheus.CounterVec
 	records          *prometheus.CounterVec
 	spans            *prometheus.CounterVec
+	milterReplies    *prometheus.CounterVec
+	releases         *prometheus.CounterVec
 	logLost          *prometheus.CounterVec
 	dnsQueries       *prometheus.CounterVec
 
@@ -79,7 +81,9 @@ func New(version string) *Metrics {
 	}
 	m.records = counters("history_records_total", "What the history was to keep: written, full (its line was), failed, panic.", "result")
 	m.spans = counters("trace_spans_total", "Spans of traces: sent, failed (the collector did not take them).", "result")
-	m.registry.MustRegister(m.records, m.spans)
+	m.milterReplies = counters("milter_replies_total", "What milters said at a stage, and what we said to MTAs as one.", "milter", "stage", "reply")
+	m.releases = counters("quarantine_releases_total", "Messages that were let out of the quarantine: by an operator, or by a recipient.", "by")
+	m.registry.MustRegister(m.records, m.spans, m.milterReplies, m.releases)
 	m.reputation = newReputation(m.registry)
 	m.scanners = newScanners(m.registry)
 	m.registry.MustRegister(
