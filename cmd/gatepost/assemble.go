@@ -57,6 +57,7 @@ type gateway struct {
 	servers   []*proxy.Server                // one for each listener of boot
 	handlerOf map[string]func() mail.Handler // by the name of the listener
 	milters   []*milter.Server
+	held      heldWork
 	public    *console.Public // nil: there is none
 	control   *console.Control
 	// consoleUsers may log in to the pages.
@@ -117,6 +118,7 @@ func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar, m *met
 	g.ruleWork = &ruleWork{
 		hits: policy.NewHits(), lists: policy.NewLive(listStore{g.state}, log),
 		notices: &noticeWriter{cfg.Hostname, g.spool, g.queue, log},
+		heard:   g.tellOf,
 	}
 	if err := g.assembleRescan(cfg, fail); err != nil {
 		return nil, err
@@ -184,7 +186,11 @@ func (g *gateway) hold(ctx context.Context, tx *mail.Transaction, copies []milte
 
 func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
 	g.audit = audit.New(cfg.Console.Audit, g.log)
+	if err := g.assembleQuarantine(cfg); err != nil {
+		return err
+	}
 	deps := console.ControlDeps{
+		Held: g.heldQueue(), Digests: digestAPI{g.held.digests},
 		RuleHits: g.ruleWork.counted, Queue: mailQueue{g.queue, &g.admin, g.told}, State: g.state, Status: g.status, Reload: g.reload, Scan: g.trial, Log: g.log,
 		Health: g.health, Settings: g.settings, Users: g.knownUsers, Audit: g.audit, Feed: g.told.feed,
 	}
@@ -199,7 +205,7 @@ func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	g.public, err = console.NewPublic(cfg.Console, console.Deps{Ready: g.ready, Metrics: g.metrics.Handler(), Pages: pages, Log: g.log})
+	g.public, err = console.NewPublic(cfg.Console, console.Deps{Ready: g.ready, Metrics: g.metrics.Handler(), Held: g.held.digests.Handler(), Pages: pages, Log: g.log})
 	return err
 }
 
@@ -217,6 +223,7 @@ func newJudge(cfg *config.Config, to router, t tools) (*ruled, error) {
 	if t.work != nil {
 		policies.Files.Dynamic = t.work.lists
 	}
+	policies.Personal = t.personal
 	set, err := rules.Load(policies)
 	if err != nil {
 		return nil, err
@@ -381,14 +388,14 @@ func (g *gateway) run(ctx context.Context) error {
 	records := start(fail, g.records)
 	disk := start(fail, g.spool.Run)
 	delivery := start(fail, g.queue.Run)
-	judging := start(fail, g.rescan.Run, g.ruleWork.lists.Run)
+	judging := start(fail, g.rescan.Run, g.ruleWork.lists.Run, g.held.lists.Run, g.held.keeper.Run, g.held.digests.Run, g.held.notices.Run, g.watch)
 	accept := start(fail, listeners...)
 	g.log.Info("started", "version", thisBuild().Version, "hostname", g.boot.Hostname, "listeners", len(g.servers), "milters", len(g.milters))
-	notify("READY=1")
+	tellSystemd("READY=1")
 	<-ctx.Done()
 
 	g.draining.Store(true)
-	notify("STOPPING=1")
+	tellSystemd("STOPPING=1")
 	g.log.Info("draining")
 	accept.stop()
 	judging.stop()

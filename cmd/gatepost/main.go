@@ -54,7 +54,7 @@ Exit codes are those of sysexits.h: 64 usage, 65 bad data, 66 no such input,
 	root.PersistentFlags().StringVarP(&a.file, "config", "c", defaultFile, "the configuration `file`")
 	root.PersistentFlags().BoolVarP(&a.json, "json", "j", false, "print JSON")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(a.serveCommand(), a.checkCommand(), a.configCommand(), a.scanCommand(), a.learnCommand(), a.accessCommand(), a.rulesCommand(), a.queueCommand(), a.stateCommand(), a.statusCommand(), a.topCommand(), a.tailCommand(), a.doctorCommand(), a.explainCommand(), a.traceCommand(), a.reportCommand(), a.milterCommand(), a.userCommand(), a.auditCommand(), a.dkimCommand(), a.versionCommand())
+	root.AddCommand(a.serveCommand(), a.checkCommand(), a.configCommand(), a.scanCommand(), a.learnCommand(), a.accessCommand(), a.rulesCommand(), a.queueCommand(), a.quarantineCommand(), a.digestCommand(), a.stateCommand(), a.statusCommand(), a.topCommand(), a.tailCommand(), a.doctorCommand(), a.explainCommand(), a.traceCommand(), a.listCommand(), a.huntCommand(), a.reportCommand(), a.milterCommand(), a.userCommand(), a.auditCommand(), a.dkimCommand(), a.versionCommand())
 	addFailpoints(a, root)
 	return root
 }

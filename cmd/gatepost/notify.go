@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// notify tells systemd what we do, where it asked to be told (sd_notify(3)).
-func notify(state string) {
+// tellSystemd tells systemd what we do, where it asked to be told (sd_notify(3)).
+func tellSystemd(state string) {
 	socket := os.Getenv("NOTIFY_SOCKET")
 	if socket == "" {
 		return

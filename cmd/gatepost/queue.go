@@ -21,6 +21,8 @@ type admin interface {
 	Content(ctx context.Context, id string, w io.Writer) error
 	Apply(ctx context.Context, a console.Action, req console.Request) (console.Result, error)
 	DryRun(ctx context.Context, a console.Action, req console.Request, yield func(console.Message) error) (console.Result, error)
+	ListHeld(ctx context.Context, f console.Filter, yield func(console.Message) error) error
+	ApplyHeld(ctx context.Context, v console.HeldVerb, req console.HeldRequest) (console.Result, error)
 }
 
 func (a *app) queueCommand() *cobra.Command {

@@ -15,6 +15,7 @@ import (
 	"gatepost/internal/console"
 	"gatepost/internal/dns"
 	"gatepost/internal/maillog"
+	"gatepost/internal/state"
 	"gatepost/proxy/queue"
 	"gatepost/proxy/spool"
 )
@@ -97,7 +98,12 @@ func (a *app) withSpool(cfg *config.Config, do func(ctx context.Context, q admin
 	if err != nil {
 		return because(err)
 	}
-	return do(context.Background(), console.Local{Queue: mailQueue{q, new(sync.Mutex), lives}})
+	held := mailQueue{q, new(sync.Mutex), lives}
+	lists := &listsAtRest{open: func() (state.Store, error) { return a.openStore(cfg, true) }}
+	defer lists.close()
+	return do(context.Background(), console.Local{
+		Queue: held, Held: heldQueue{held, func() personalLists { return lists }, func() *config.Config { return cfg }},
+	})
 }
 
 // becomeOwner changes root into the user that owns the spool: files that root

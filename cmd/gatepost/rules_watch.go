@@ -17,6 +17,7 @@ type ruleWork struct {
 	hits    *policy.Hits
 	lists   *policy.Live
 	notices *noticeWriter
+	heard   func(*mail.Transaction, mail.Verdict) // of a message; nil: nobody
 }
 
 // counted are the hits for the control API.
@@ -71,6 +72,9 @@ func (w *ruleWatch) note(ctx context.Context, tx *mail.Transaction, v mail.Verdi
 	w.work.hits.Note(v.Rules, time.Now())
 	w.work.lists.Add(v.Listings...)
 	w.work.notices.write(ctx, tx, v)
+	if w.work.heard != nil && tx.Stage == mail.StageMessage {
+		w.work.heard(tx, v)
+	}
 	return v
 }
 

@@ -30,8 +30,9 @@ type tools struct {
 	observer filters.Observer // nil: nothing is counted
 	stats    reputationStats  // nil: the same
 	store    state.Store
-	signer   *sign.Signer // nil: nothing is signed
-	work     *ruleWork    // nil: nothing is done beside
+	signer   *sign.Signer   // nil: nothing is signed
+	work     *ruleWork      // nil: nothing is done beside
+	personal rules.Personal // nil: recipients have no lists of their own
 	log      *slog.Logger
 }
 
@@ -42,7 +43,7 @@ type reputationStats interface {
 }
 
 func (g *gateway) tools() tools {
-	return tools{observer: g.metrics, stats: g.metrics, store: g.state, work: g.ruleWork, log: g.log}
+	return tools{observer: g.metrics, stats: g.metrics, store: g.state, work: g.ruleWork, personal: g.held.lists, log: g.log}
 }
 
 // builder makes the steps of a generation.

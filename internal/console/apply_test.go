@@ -16,7 +16,7 @@ import (
 
 // both runs a test with a queue in this process and with one over the socket.
 func both(t *testing.T, test func(t *testing.T, make func(*memory) admin)) {
-	t.Run("local", func(t *testing.T) { test(t, func(q *memory) admin { return Local{q} }) })
+	t.Run("local", func(t *testing.T) { test(t, func(q *memory) admin { return Local{Queue: q} }) })
 	t.Run("remote", func(t *testing.T) {
 		test(t, func(q *memory) admin {
 			c, _ := startControl(t, ControlDeps{Queue: q})

@@ -51,7 +51,9 @@ type Listener struct {
 type ControlDeps struct {
 	Queue Queue
 	Held  HeldQueue // nil: nobody acts on the quarantine
-	State Store     // nil: there is none to look at
+	// Digests tell recipients of the quarantine; nil: there are none.
+	Digests Digests
+	State   Store // nil: there is none to look at
 	// History finds what was recorded; nil: nothing is.
 	History history.Finder
 	Status  func() Status
@@ -96,6 +98,7 @@ func NewControl(path string, deps ControlDeps) *Control {
 	c.route("POST /v1/queue/{action}", ActQueue, c.act)
 	c.route("POST /v1/reload", AdministerIt, c.reload)
 	c.handleQuarantine()
+	c.handleDigests()
 	c.handleState()
 	c.handleHistory()
 	c.handleRules()

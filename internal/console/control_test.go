@@ -125,7 +125,7 @@ func TestQueueRemoteAndLocal(t *testing.T) {
 	for _, where := range []string{"remote", "local"} {
 		t.Run(where, func(t *testing.T) {
 			q := queueOf3()
-			var a admin = Local{q}
+			var a admin = Local{Queue: q}
 			if where == "remote" {
 				a, _ = startControl(t, ControlDeps{Queue: q})
 			}

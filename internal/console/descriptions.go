@@ -58,6 +58,9 @@ func descriptions() map[string]description {
 		"POST /v1/quarantine/allow":   {does: "Allow the senders of held messages for their recipients", in: HeldRequest{}, out: Result{}},
 		"POST /v1/quarantine/block":   {does: "Block the senders of held messages for their recipients", in: HeldRequest{}, out: Result{}},
 
+		"POST /v1/digest/preview": {does: "The digest that a recipient would get now", in: digestRequest{}, out: DigestMail{}},
+		"POST /v1/digest/send":    {does: "Send digests with what is new at once", in: struct{}{}, out: digestsSent{}},
+
 		"POST /v1/scan": {does: "Judge a message that is not there to stay", in: ScanRequest{}, out: history.Record{}},
 	}
 }

@@ -10,7 +10,25 @@ import (
 
 // Local gives a queue in this process the methods of Client, for the command
 // line on a spool whose gateway does not run.
-type Local struct{ Queue Queue }
+type Local struct {
+	Queue Queue
+	Held  HeldQueue
+}
+
+// ListHeld calls yield with each held message that f chooses.
+func (l Local) ListHeld(ctx context.Context, f Filter, yield func(Message) error) error {
+	f.Lanes = []string{Held}
+	return l.List(ctx, f, yield)
+}
+
+// ApplyHeld does something with held messages, as root does.
+func (l Local) ApplyHeld(ctx context.Context, v HeldVerb, req HeldRequest) (Result, error) {
+	r, err := ApplyHeld(WithIdentity(ctx, root), l.Queue, l.Held, v, req)
+	if err != nil {
+		return r, refusal(err)
+	}
+	return r, nil
+}
 
 // List calls yield with each message that f chooses until it returns an error.
 func (l Local) List(_ context.Context, f Filter, yield func(Message) error) error {

@@ -104,6 +104,7 @@ type Deps struct {
 	// Ready returns why the gateway can't take mail now, nil when it can.
 	Ready   func() error
 	Metrics http.Handler
+	Held    http.Handler // what links of digests lead to, without login; nil: there are none
 	Pages   http.Handler // all other paths; nil: there are none
 	Log     *slog.Logger
 }
@@ -132,6 +133,9 @@ func NewPublic(cfg Config, deps Deps) (*Public, error) {
 		say(w, http.StatusOK, "ok")
 	})
 	mux.Handle("GET /metrics", cfg.Metrics.guard(deps.Metrics))
+	if deps.Held != nil {
+		mux.Handle("/held/", deps.Held)
+	}
 	if deps.Pages != nil {
 		mux.Handle("/", deps.Pages)
 	}

@@ -99,6 +99,9 @@ func (c *Config) wants(k Kind) bool {
 // event for that, when it ends.
 func (n *Notifier) Set(wrong bool, begins Event, ends *Event) {
 	key := string(begins.Kind) + " " + begins.About
+	if begins.Kind == QueueAge {
+		key = string(begins.Kind) // About says how long
+	}
 	n.mu.Lock()
 	was := n.state[key]
 	if wrong {
