@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"html/template"
 	"time"
+
+	"gatepost/internal/mail"
 )
 
 // functions are for templates; what they return is text, which the templates
 // escape.
 var functions = template.FuncMap{
-	"class": class, "kind": kindWords, "outcome": outcome, "event": eventWords, "client": clientText,
+	"class": class, "kind": kindWords, "action": actionWord, "words": mail.DecodeWords, "outcome": outcome, "event": eventWords, "client": clientText,
 	"more":        func(n, shown int) int { return n - shown },
 	"sum":         func(a, b int) int { return a + b },
 	"size":        size,

@@ -31,6 +31,7 @@ func TestParseSearch(t *testing.T) {
 		{words: "ip:nowhere", want: []history.Query{{}}, wrong: "is no address"},
 		{words: "<1@x.example>", want: []history.Query{{MessageID: "<1@x.example>"}}},
 		{words: "a@x.example", want: []history.Query{{From: "a@x.example"}, {To: "a@x.example"}, {MessageID: "<a@x.example>"}}},
+		{words: "example.org is:held", want: []history.Query{{Action: "quarantine", From: "@example.org"}, {Action: "quarantine", To: "@example.org"}, {Action: "quarantine", Subject: "example.org"}}},
 		{words: "since:24h", want: []history.Query{{Since: now.Add(-24 * time.Hour)}}},
 		{words: "since:7d until:2026-11-20", want: []history.Query{{Since: now.Add(-7 * 24 * time.Hour), Until: now.Truncate(24 * time.Hour).Add(-24 * time.Hour)}}},
 		{words: "since:2026-11-20T10:30", want: []history.Query{{Since: time.Date(2026, 11, 20, 10, 30, 0, 0, time.UTC)}}},

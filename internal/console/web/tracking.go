@@ -43,9 +43,15 @@ func (s *Server) tracking(r *http.Request) (any, error) {
 		}
 	}
 	var err error
+	after := r.FormValue("after")
 	for i := range queries {
-		queries[i].After = r.FormValue("after")
-		queries[i].Limit, queries[i].Descending = perPage, true
+		q := &queries[i]
+		q.Limit, q.Descending = perPage, true
+		if before, ok := timeOfPage(after); !ok {
+			q.After = after
+		} else if q.Until.IsZero() || before.Before(q.Until) {
+			q.Until = before
+		}
 	}
 	v.Records, v.Older, err = s.search(r.Context(), queries, v.Records)
 	if v.Older != "" {
@@ -68,7 +74,24 @@ func (s *Server) search(ctx context.Context, queries []history.Query, found []hi
 	}
 	slices.SortStableFunc(found, func(a, b history.Record) int { return b.Time.Compare(a.Time) })
 	found = slices.CompactFunc(found, func(a, b history.Record) bool { return a.ID == b.ID && a.Time.Equal(b.Time) })
+	if len(queries) > 1 && len(found) > perPage {
+		found = found[:perPage]
+		next = pageTime + found[perPage-1].Time.UTC().Format(time.RFC3339Nano)
+	}
 	return found, next, nil
+}
+
+// pageTime begins the name of a page of several queries: it has what is older than
+// a time.
+const pageTime = "before:"
+
+func timeOfPage(name string) (t time.Time, ok bool) {
+	text, ok := strings.CutPrefix(name, pageTime)
+	if !ok {
+		return t, false
+	}
+	t, err := time.Parse(time.RFC3339Nano, text)
+	return t, err == nil
 }
 
 // parseSearch reads the words of the search box: "from:x to:y subject:z is:held",
@@ -126,7 +149,7 @@ func setClient(q *history.Query, value string, _ time.Time) (wrong string) {
 // actionWords are what helpdesks call the actions.
 var actionWords = map[string]mail.Action{
 	"accepted": mail.Accept, "delivered": mail.Accept, "clean": mail.Accept, "held": mail.Quarantine, "quarantined": mail.Quarantine,
-	"refused": mail.Reject, "rejected": mail.Reject, "dropped": mail.Discard, "discarded": mail.Discard, "later": mail.TempFail, "deferred": mail.TempFail,
+	"refused": mail.Reject, "put-off": mail.TempFail, "rejected": mail.Reject, "dropped": mail.Discard, "discarded": mail.Discard, "later": mail.TempFail, "deferred": mail.TempFail,
 }
 
 func setAction(q *history.Query, value string, _ time.Time) (wrong string) {
@@ -206,7 +229,11 @@ func guess(q history.Query, free string) []history.Query {
 			with(func(q *history.Query) { q.MessageID = "<" + free + ">" }),
 		}
 	}
-	return []history.Query{with(func(q *history.Query) { q.Subject = free })}
+	subject := with(func(q *history.Query) { q.Subject = free })
+	if _, err := mail.ParseDomain(free); err == nil && strings.Contains(free, ".") {
+		return []history.Query{with(func(q *history.Query) { q.From = "@" + free }), with(func(q *history.Query) { q.To = "@" + free }), subject}
+	}
+	return []history.Query{subject}
 }
 
 func parsePrefix(s string) (netip.Prefix, error) {

@@ -28,6 +28,21 @@ func outcome(r history.Record) string {
 	return "Accepted"
 }
 
+// actionWord is an action in the one word that searches know, too (is:held).
+func actionWord(action string) string {
+	switch action {
+	case mail.Reject.String():
+		return "refused"
+	case mail.TempFail.String():
+		return "put off"
+	case mail.Quarantine.String():
+		return "held"
+	case mail.Discard.String():
+		return "dropped"
+	}
+	return "accepted"
+}
+
 func because(reason string) string {
 	if reason == "" {
 		return ""
