@@ -320,10 +320,13 @@ func TestLoginIsKept(t *testing.T) {
 
 // W9: a stranger can't make us read much.
 func TestStrangersBody(t *testing.T) {
-	_, b := start(t, Config{})
+	s, b := start(t, Config{})
 	form := url.Values{"name": {"alice"}, "password": {"secret"}, "x": {strings.Repeat("x", maxStranger)}}
-	if code, _, _ := b.post("/login", form); code == http.StatusSeeOther || b.cookie() != "" {
-		t.Errorf("%d", code)
+	r := httptest.NewRequest(http.MethodPost, "/login", strings.NewReader(form.Encode())) // a connection might be cut before the answer is read
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	w := httptest.NewRecorder()
+	if s.Handler().ServeHTTP(w, r); w.Code == http.StatusSeeOther || w.Header().Get("Set-Cookie") != "" {
+		t.Errorf("%d", w.Code)
 	}
 	b.login("alice")
 	form = url.Values{"token": {b.token()}, "x": {strings.Repeat("x", 10*maxStranger)}, "action": {"none"}, "id": {"x"}}
