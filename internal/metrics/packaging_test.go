@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ func everything() *Metrics {
 	m.Gather(Gathered{
 		Queues:       func() map[string]Queue { return map[string]Queue{"fresh": {Messages: 1, Oldest: time.Now()}} },
 		SpoolFree:    func() (float64, error) { return 1, nil },
+		Held:         func() map[string]int { return map[string]int{"spam": 1} },
 		Certificates: func() map[string]time.Time { return map[string]time.Time{"mx": time.Now()} },
 		Now:          time.Now,
 	})
@@ -36,6 +38,9 @@ func everything() *Metrics {
 	m.StoreError("redis", "get")
 	m.LogLost("siem")
 	m.DNSQuery("TXT", "ok")
+	m.MilterReply("opendkim", "message", "continue")
+	m.Released("recipient", 1)
+	m.Spans("sent", 1)
 	return m
 }
 
@@ -52,6 +57,56 @@ func TestPromtool(t *testing.T) {
 	promtool(t, scrape(t, everything()), "check", "metrics")
 	promtool(t, "", "check", "rules", filepath.Join(packaging, "prometheus/gatepost.rules.yml"))
 	promtool(t, "", "test", "rules", filepath.Join(packaging, "prometheus/gatepost.test.yml"))
+}
+
+// promised are the metrics that dashboards of others build on: they keep their
+// names, types and labels.
+func promised() map[string]string {
+	return map[string]string{
+		"gatepost_build_info":                                   "gauge goversion,version",
+		"gatepost_config_last_reload_successful":                "gauge ",
+		"gatepost_config_last_reload_success_timestamp_seconds": "gauge ",
+		"gatepost_connections_active":                           "gauge listener",
+		"gatepost_connections_total":                            "counter listener,result",
+		"gatepost_messages_total":                               "counter action,listener,reason",
+		"gatepost_recipients_total":                             "counter action,listener",
+		"gatepost_message_size_bytes":                           "histogram ",
+		"gatepost_filter_duration_seconds":                      "histogram filter",
+		"gatepost_filter_results_total":                         "counter filter,result",
+		"gatepost_filter_up":                                    "gauge filter",
+		"gatepost_milter_replies_total":                         "counter milter,reply,stage",
+		"gatepost_queue_messages":                               "gauge queue",
+		"gatepost_queue_oldest_message_age_seconds":             "gauge queue",
+		"gatepost_delivery_attempts_total":                      "counter result,route",
+		"gatepost_delivery_duration_seconds":                    "histogram route",
+		"gatepost_quarantine_messages":                          "gauge kind",
+		"gatepost_quarantine_releases_total":                    "counter by",
+		"gatepost_store_errors_total":                           "counter op,store",
+		"gatepost_dns_queries_total":                            "counter kind,result",
+		"gatepost_tls_certificate_not_after_timestamp_seconds":  "gauge name",
+		"gatepost_spool_free_bytes":                             "gauge ",
+	}
+}
+
+func TestPromised(t *testing.T) {
+	families, err := everything().registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]string)
+	for _, f := range families {
+		var labels []string
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels = append(labels, l.GetName())
+		}
+		slices.Sort(labels)
+		got[f.GetName()] = strings.ToLower(f.GetType().String()) + " " + strings.Join(labels, ",")
+	}
+	for name, want := range promised() {
+		if got[name] != want {
+			t.Errorf("%s: %q, want %q", name, got[name], want)
+		}
+	}
 }
 
 // elsewhere are metrics that other packages register or Prometheus makes.
