@@ -32,7 +32,9 @@ const (
 )
 
 // Sets lists all of them, for those who look.
-func Sets() []Set { return []Set{Windows, Blocked, Passed, Senders, Callouts, Throttled, Personal, Digests, Tickets} }
+func Sets() []Set {
+	return []Set{Windows, Blocked, Passed, Senders, Callouts, Throttled, Personal, Digests, Tickets}
+}
 
 // Entry is one of a set.
 type Entry struct {

@@ -66,13 +66,13 @@ type Entry struct {
 	// For those who deliver it, and who decide whether to tell the sender.
 	ClientName string // verified name of the client
 	ClientAddr netip.AddrPort
-	Proto      string // "ESMTP", "ESMTPSA"… (RFC 3848)
-	User       string // authenticated user, "" for none
-	Trusted    bool   // the client was in relay.networks
-	Window     bool   // it had an open relay window, or a certificate that lets it relay
-	Silent     string // why the sender is never told: "spam", "virus", "sender authentication failed"; "" when it may be
-	Unscanned  string // the filters that are still to judge it, separated by commas; "" for none
-	Replaces   string // ID of the message that this one was made of when it was judged again
+	Proto      string        // "ESMTP", "ESMTPSA"… (RFC 3848)
+	User       string        // authenticated user, "" for none
+	Trusted    bool          // the client was in relay.networks
+	Window     bool          // it had an open relay window, or a certificate that lets it relay
+	Silent     string        // why the sender is never told: "spam", "virus", "sender authentication failed"; "" when it may be
+	Unscanned  string        // the filters that are still to judge it, separated by commas; "" for none
+	Replaces   string        // ID of the message that this one was made of when it was judged again
 	Kind       mail.HeldKind // of Reason; "" where it is not held, or nobody knows
 }
 
