@@ -38,28 +38,29 @@ type gateway struct {
 	metrics *metrics.Metrics
 	state   *state.Fallback // windows, lists, rates, greylists
 
-	history   *history.Store // nil: there is none
-	told      witnesses      // of what happens to mail
-	spool     *spool.Spool
-	forward   hops
-	queue     *queue.Queue
-	rescan    *proxy.Rescanner
-	admin     sync.Mutex // held while somebody acts on messages
-	judges    generations
-	bare      generations           // rules without filters, before the handlers of listeners
-	frame     atomic.Pointer[frame] // around those handlers
-	daemons   atomic.Pointer[[]daemon]
-	ruleWork  *ruleWork
-	book      *book.Store     // of rules
-	throttle  *users.Throttle // of failed logins, on all listeners
-	windows   *windows
-	drac      *drac.Server                   // nil: there is none
-	servers   []*proxy.Server                // one for each listener of boot
-	handlerOf map[string]func() mail.Handler // by the name of the listener
-	milters   []*milter.Server
-	held      heldWork
-	public    *console.Public // nil: there is none
-	control   *console.Control
+	history    *history.Store // nil: there is none
+	told       witnesses      // of what happens to mail
+	spool      *spool.Spool
+	forward    hops
+	queue      *queue.Queue
+	rescan     *proxy.Rescanner
+	admin      sync.Mutex // held while somebody acts on messages
+	judges     generations
+	bare       generations           // rules without filters, before the handlers of listeners
+	frame      atomic.Pointer[frame] // around those handlers
+	daemons    atomic.Pointer[[]daemon]
+	ruleWork   *ruleWork
+	book       *book.Store     // of rules
+	rehearsing sync.Mutex      // one at a time
+	throttle   *users.Throttle // of failed logins, on all listeners
+	windows    *windows
+	drac       *drac.Server                   // nil: there is none
+	servers    []*proxy.Server                // one for each listener of boot
+	handlerOf  map[string]func() mail.Handler // by the name of the listener
+	milters    []*milter.Server
+	held       heldWork
+	public     *console.Public // nil: there is none
+	control    *console.Control
 	// consoleUsers may log in to the pages.
 	consoleUsers consoleUsers
 	audit        *audit.Log
@@ -191,7 +192,7 @@ func (g *gateway) assembleConsole(cfg *config.Config) (err error) {
 	}
 	deps := console.ControlDeps{
 		Held: g.heldQueue(), Digests: digestAPI{g.held.digests},
-		RuleHits: g.ruleWork.counted, Queue: mailQueue{g.queue, &g.admin, g.told}, State: g.state, Status: g.status, Reload: g.reload, Scan: g.trial, Log: g.log,
+		RuleHits: g.counted, RuleBook: ruleBook{g}, Queue: mailQueue{g.queue, &g.admin, g.told}, State: g.state, Status: g.status, Reload: g.reload, Scan: g.trial, Log: g.log,
 		Health: g.health, Settings: g.settings, Users: g.knownUsers, Audit: g.audit, Feed: g.told.feed,
 	}
 	if g.history != nil {
@@ -215,10 +216,14 @@ type router interface {
 	Refusal(mail.Address) mail.Reply
 }
 
+func routedBy(to router) func(mail.Address) bool {
+	return func(a mail.Address) bool { _, ok := to.Route(a); return ok }
+}
+
 // newJudge makes the filters and the rules over them.
 func newJudge(cfg *config.Config, to router, t tools) (*ruled, error) {
 	policies := cfg.Rules
-	policies.Routed = func(a mail.Address) bool { _, ok := to.Route(a); return ok }
+	policies.Routed = routedBy(to)
 	policies.Refused = to.Refusal
 	if t.work != nil {
 		policies.Files.Dynamic = t.work.lists
@@ -388,7 +393,7 @@ func (g *gateway) run(ctx context.Context) error {
 	records := start(fail, g.records)
 	disk := start(fail, g.spool.Run)
 	delivery := start(fail, g.queue.Run)
-	judging := start(fail, g.rescan.Run, g.ruleWork.lists.Run, g.held.lists.Run, g.held.keeper.Run, g.held.digests.Run, g.held.notices.Run, g.watch)
+	judging := start(fail, g.rescan.Run, g.ruleWork.lists.Run, g.keepHits, g.held.lists.Run, g.held.keeper.Run, g.held.digests.Run, g.held.notices.Run, g.watch)
 	accept := start(fail, listeners...)
 	g.log.Info("started", "version", thisBuild().Version, "hostname", g.boot.Hostname, "listeners", len(g.servers), "milters", len(g.milters))
 	tellSystemd("READY=1")

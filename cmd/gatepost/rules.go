@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,14 +21,14 @@ import (
 func (a *app) rulesCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "rules",
-		Short: "Check policy rules, try them out, count their hits",
+		Short: "Check policy rules, rehearse and apply them, count their hits",
 		Long: `Works with the rule files of a site (docs/rules.md). "gatepost check" reads them
 with everything else; here they are read alone. A gateway that runs takes over
 changed files when it reads its configuration again ("systemctl reload gatepost").`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.rulesCheckCommand(), a.rulesTestCommand(), a.rulesHitsCommand(), a.rulesVocabularyCommand())
+	c.AddCommand(a.rulesCheckCommand(), a.rulesTestCommand(), a.rulesRehearseCommand(), a.rulesApplyCommand(), a.rulesRollbackCommand(), a.rulesLogCommand(), a.rulesHitsCommand(), a.rulesVocabularyCommand())
 	return c
 }
 
@@ -144,18 +146,25 @@ everything.`,
 }
 
 func (a *app) rulesHitsCommand() *cobra.Command {
-	return &cobra.Command{
+	unused := ""
+	c := &cobra.Command{
 		Use:   "hits",
 		Short: "Tell how often each rule and entry matched, and when last",
 		Long: `Asks the gateway that runs how often each rule and each entry of a list matched
-since it was started, and when last; of observing rules, too. A rule that is not
-named has not matched.`,
+since they are counted, and when last; of observing rules, too. --unused names only
+those that did not match for a time.`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.rulesHits(c.Context()) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.rulesHits(c.Context(), unused) },
 	}
+	c.Flags().StringVar(&unused, "unused", "", "only what has not matched since this `time` (30d)")
+	return c
 }
 
-func (a *app) rulesHits(ctx context.Context) error {
+func (a *app) rulesHits(ctx context.Context, unused string) error {
+	since, err := moment("unused", unused, time.Now())
+	if err != nil {
+		return err
+	}
 	cfg, err := config.Load(a.file)
 	if err != nil {
 		return because(err)
@@ -163,6 +172,9 @@ func (a *app) rulesHits(ctx context.Context) error {
 	hits, err := console.NewClient(cfg.Control).RuleHits(ctx)
 	if err != nil {
 		return exit(exitUnavailable, "no gateway answers at %s: %w", cfg.Control, err)
+	}
+	if unused != "" {
+		hits = slices.DeleteFunc(hits, func(h console.RuleHit) bool { return !h.Last.Before(since) })
 	}
 	if a.json {
 		for _, h := range hits {

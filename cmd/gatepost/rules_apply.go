@@ -15,6 +15,7 @@ import (
 // firstRules makes the generation that the gateway begins with. Where the files
 // lost lists, or can't be kept, the one before serves on.
 func (g *gateway) firstRules() error {
+	g.restoreHits()
 	c := ruleChange{who: "the gateway", from: "start", reason: "start"}
 	made, err := g.candidate(g.boot, c)
 	if err == nil {

@@ -60,6 +60,8 @@ type ControlDeps struct {
 	Reload  func(context.Context) error
 	// RuleHits counts what policy rules matched; nil: nobody counts.
 	RuleHits func() []RuleHit
+	// RuleBook changes the rules; nil: nobody can.
+	RuleBook RuleBook
 	// Health, Settings and Users tell of the parts, the configuration in use,
 	// and who may log in; nil: nobody knows.
 	Health   func() Health
@@ -102,6 +104,7 @@ func NewControl(path string, deps ControlDeps) *Control {
 	c.handleState()
 	c.handleHistory()
 	c.handleRules()
+	c.handleRuleBook()
 	c.handleSystem()
 	c.handleAudit()
 	c.handleScan()

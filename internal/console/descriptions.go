@@ -48,8 +48,16 @@ func descriptions() map[string]description {
 		"POST /v1/state/put":    {does: "Set an entry", in: stateRequest{}, out: nothing{}},
 		"POST /v1/state/delete": {does: "Remove entries", in: stateRequest{}, out: deleted{}},
 
-		"GET /v1/rules/hits": {does: "How often each rule matched", out: hits{}},
-		"POST /v1/live":      {does: "What happens now, until the client goes", in: LiveFilter{}, out: Live{}, lines: true},
+		"GET /v1/rules/hits":        {does: "How often each rule matched", out: hits{}},
+		"POST /v1/rules/apply":      {does: "Put other rules in use, or read those of the configuration again", in: RuleChange{}, out: RuleChanged{}},
+		"POST /v1/rules/rollback":   {does: "Go back to a generation of the rules", in: RuleChange{}, out: RuleChanged{}},
+		"POST /v1/rules/rehearse":   {does: "What other rules would have made of recorded mail", in: Rehearsal{}, out: map[string]any{}},
+		"GET /v1/rules/log":         {does: "Who changed the rules, the newest first", out: map[string]any{}},
+		"GET /v1/rules/generations": {does: "Rules that can be gone back to, the newest first", out: map[string]any{}},
+		"POST /v1/lists/change":     {does: "Add entries to a managed list, or take some from it", in: ListChange{}, out: ListChanged{}},
+		"GET /v1/lists/{name}":      {does: "A managed list", out: ManagedList{}},
+
+		"POST /v1/live": {does: "What happens now, until the client goes", in: LiveFilter{}, out: Live{}, lines: true},
 
 		"POST /v1/quarantine/list":    {does: "Held messages that a filter chooses", in: Filter{}, out: Message{}, lines: true},
 		"POST /v1/quarantine/release": {does: "Deliver held messages to recipients that they are held for", in: HeldRequest{}, out: Result{}},
