@@ -229,7 +229,7 @@ func TestHistory(t *testing.T) {
 	}{
 		{6, nil}, {6, []string{"--from", "s@sender.test"}}, {6, []string{"--from", "@sender.test"}}, {5, []string{"--domain", "example.com"}},
 		{5, []string{"--to", "@example.com"}}, {2, []string{"--to", "U@example.com"}}, {1, []string{"--subject", "PR\u00dcFUNG"}}, {1, []string{"--subject", "th a vir"}},
-		{6, []string{"--ip", "127.0.0.0/8"}}, {0, []string{"--ip", "192.0.2.1"}}, {2, []string{"--action", "reject"}}, {1, []string{"--action", "quarantine"}},
+		{6, []string{"--ip", "127.0.0.0/8"}}, {0, []string{"--ip", "192.0.2.1"}}, {2, []string{"--action", "reject"}}, {3, []string{"--action", "deliver"}}, {1, []string{"--action", "quarantine"}},
 		{1, []string{"--stage", "rcpt"}}, {6, []string{"--since", "1h"}}, {0, []string{"--until", "1h"}}, {1, []string{"--virus", "Eicar-Test-Signature", "--action", "reject"}},
 	} {
 		t.Run("trace "+strings.Join(tt.args, " "), func(t *testing.T) {

@@ -42,7 +42,7 @@ RSA key, never alone.`,
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVar(&f.domain, "domain", "", "the `domain` of the authors")
 	cmd.Flags().StringVar(&f.selector, "selector", "", "the `name` of the key in the DNS")
-	cmd.Flags().StringVar(&f.kind, "type", string(dkim.RSA), "rsa or ed25519")
+	cmd.Flags().StringVar(&f.kind, "type", string(dkim.RSA), "the `kind` of the key: rsa or ed25519")
 	cmd.Flags().IntVar(&f.bits, "bits", 2048, "the `length` of an RSA key")
 	cmd.Flags().StringVar(&f.file, "file", "", "the `file` of the private key; default "+keyFolder+"/DOMAIN.SELECTOR.pem")
 	return cmd

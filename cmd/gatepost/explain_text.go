@@ -183,7 +183,12 @@ func (t *teller) findings(r *history.Record) {
 		return
 	}
 	t.head("Findings")
+	var long []history.Finding
 	for _, f := range r.Findings {
+		if strings.Contains(f.Text, "\n") && f.Score == 0 && f.Rcpt == "" {
+			long = append(long, f)
+			continue
+		}
 		score := ""
 		if f.Score != 0 {
 			score = fmt.Sprintf("%+.1f", f.Score)
@@ -193,6 +198,12 @@ func (t *teller) findings(r *history.Record) {
 			text = strings.TrimSpace(text + " for " + f.Rcpt)
 		}
 		fmt.Fprintf(t.w, "  %s\t%s\t%s\t%s\t%s\n", cell(f.Filter), cell(f.Name), cell(f.Value), cell(score), line(text))
+	}
+	for _, f := range long { // each line behind a bar, so that nobody writes a part of ours
+		t.head("What %s says: %s %s", f.Filter, f.Name, f.Value)
+		for text := range strings.Lines(f.Text) {
+			fmt.Fprintf(t.w, "  | %s\n", strings.ReplaceAll(strings.TrimRight(visible(text), "\r\n"), "\t", " "))
+		}
 	}
 }
 

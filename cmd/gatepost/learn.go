@@ -55,7 +55,7 @@ lessons, with 65 when a message is too large.`,
 	}
 	c.MarkFlagsOneRequired(names...)
 	c.MarkFlagsMutuallyExclusive(names...)
-	c.Flags().StringVar(&f.user, "user", "", "whose data learns (default: the user of the configuration)")
+	c.Flags().StringVar(&f.user, "user", "", "the `name` of the user whose data learns (default: that of the configuration)")
 	c.Flags().StringVar(&f.filter, "filter", "", "the `name` of a filter of the kind spamassassin (default: all of them)")
 	return c
 }

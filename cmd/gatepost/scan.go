@@ -30,7 +30,7 @@ func (a *app) scanCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "scan FILE…",
 		Short: "Judge message files as if they came in now",
-		Long: `Judges messages as if they came in now: access lists, scanners, thresholds.
+		Long: `Judges messages as if they came in now: access map, filters, rules.
 Nothing is delivered or kept, and who may relay is not asked. "-" is standard
 input. Files with LF at the ends of their lines, as is usual on disk, are judged
 with CRLF, as they would be sent.

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"gatepost/internal/history"
+	"gatepost/internal/mail"
 )
 
 // traceFlags is what is looked for.
@@ -48,8 +49,8 @@ Times are how long ago ("2h", "7d"), "today", "yesterday", or like
 	c.Flags().StringVar(&f.ip, "ip", "", "the client: an `address` or a network")
 	c.Flags().StringVar(&f.since, "since", "", "not before this `time`")
 	c.Flags().StringVar(&f.until, "until", "", "before this `time`")
-	c.Flags().StringVar(&f.Action, "action", "", "accept, discard, quarantine, tempfail or reject (the `word`)")
-	c.Flags().StringVar(&f.Stage, "stage", "", "where it was decided: connect, helo, mail, rcpt, data or message (the `word`)")
+	c.Flags().StringVar(&f.Action, "action", "", "what was decided, a `word`: deliver, discard, quarantine, tempfail or reject")
+	c.Flags().StringVar(&f.Stage, "stage", "", "where that was, a `word`: connect, helo, mail, rcpt, data or message")
 	c.Flags().StringVar(&f.Rule, "rule", "", "a `rule` that matched")
 	c.Flags().StringVar(&f.Virus, "virus", "", "the `name` of a virus")
 	c.Flags().StringVar(&f.SHA256, "sha256", "", "the `hash` of an attachment")
@@ -63,6 +64,9 @@ Times are how long ago ("2h", "7d"), "today", "yesterday", or like
 func (f *traceFlags) query(now time.Time) (q history.Query, err error) {
 	q = f.Query
 	q.Descending = true
+	if q.Action == verdictName(mail.Accept) {
+		q.Action = mail.Accept.String() // as the list calls it
+	}
 	if q.Since, err = moment("since", f.since, now); err != nil {
 		return q, err
 	}

@@ -28,8 +28,8 @@ func (a *app) userCommand() *cobra.Command {
 		Use:   "user",
 		Short: "Look after the file of those who may log in",
 		Long: `Adds, changes and removes users in the file of a section [auth.NAME] with
-kind = "file", or in that of the console: [console] users. A gateway that runs reads it with the next "systemctl reload
-gatepost", or SIGHUP.
+kind = "file", or in that of the console, [console] users. A gateway that runs
+reads it with the next "systemctl reload gatepost", or SIGHUP.
 
 Passwords are asked for on the terminal, or read as one line from standard input;
 never given on the command line, where everybody can see them.`,
@@ -73,7 +73,7 @@ security (rules, quarantine), helpdesk (mail for --domain), or viewer.`,
 // accountFlags are what is said of a user beside the password.
 func accountFlags(cmd *cobra.Command, account *users.Account) {
 	cmd.Flags().StringSliceVar(&account.Senders, "senders", nil, "the `addresses` that the user may send from")
-	cmd.Flags().StringVar(&account.Role, "role", "", "what the user is in the console: admin, security, helpdesk, viewer")
+	cmd.Flags().StringVar(&account.Role, "role", "", "the `role` in the console: admin, security, helpdesk, viewer")
 	cmd.Flags().StringSliceVar(&account.Domains, "domain", nil, "the `domains` whose mail the user sees in the console")
 }
 
