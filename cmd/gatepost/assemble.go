@@ -59,6 +59,7 @@ type gateway struct {
 	handlerOf  map[string]func() mail.Handler // by the name of the listener
 	milters    []*milter.Server
 	held       heldWork
+	heldCount  heldCount
 	public     *console.Public // nil: there is none
 	control    *console.Control
 	// consoleUsers may log in to the pages.
@@ -82,7 +83,7 @@ func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar, m *met
 	g = &gateway{boot: cfg, log: log, level: level, metrics: m, started: time.Now()}
 	g.judges.log, g.bare.log = log, log
 	g.recent = metrics.NewRecent(m)
-	g.told.feed = console.NewFeed()
+	g.told.feed, g.told.stats = console.NewFeed(), m
 	g.current.Store(cfg)
 	cfg.DNS.Asked = m.DNSQuery
 	fail, err := failpoint()
@@ -133,7 +134,7 @@ func assemble(cfg *config.Config, log *slog.Logger, level *slog.LevelVar, m *met
 	if err := g.assembleMilters(cfg); err != nil {
 		return nil, err
 	}
-	g.metrics.Gather(metrics.Gathered{Queues: g.queues, SpoolFree: g.spoolFree, Certificates: g.certificates, Now: time.Now})
+	g.metrics.Gather(metrics.Gathered{Queues: g.queues, SpoolFree: g.spoolFree, Held: g.heldByKind, Certificates: g.certificates, Now: time.Now})
 	return g, g.assembleConsole(cfg)
 }
 
@@ -166,7 +167,7 @@ func (g *gateway) assembleMilters(cfg *config.Config) error {
 	for _, m := range cfg.Milters {
 		s, err := milter.New(m, milter.Deps{
 			NewHandler: g.judges.handler, Decides: g.judges.decides, ReadsBody: g.judges.readsBody, HearsUnknown: g.judges.hearsUnknown, Log: g.log,
-			NewDraft: func(id string) milter.Draft { return g.spool.Draft(id) }, Hold: g.hold,
+			NewDraft: func(id string) milter.Draft { return g.spool.Draft(id) }, Hold: g.hold, Stats: g.metrics,
 		})
 		if err != nil {
 			return fmt.Errorf("milter %s: %w", m.Name, err)

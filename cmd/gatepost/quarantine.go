@@ -38,7 +38,11 @@ func (q heldQueue) ReleaseTo(ctx context.Context, id string, to []mail.Address) 
 	q.admin.Lock()
 	defer q.admin.Unlock()
 	q.askedHeld(ctx, "release", id, to)
-	return q.Queue.ReleaseTo(ctx, id, to)
+	said, err := q.Queue.ReleaseTo(ctx, id, to)
+	if c, ok := q.lives.(interface{ released(who console.Identity) }); ok && err == nil {
+		c.released(console.IdentityOf(ctx))
+	}
+	return said, err
 }
 
 // Withdraw implements console.HeldQueue.

@@ -40,6 +40,7 @@ type reputationStats interface {
 	dnsbl.Stats
 	blocklist.Stats
 	clamav.Stats
+	child.Stats
 }
 
 func (g *gateway) tools() tools {
@@ -82,7 +83,10 @@ func (b *builder) filter(f config.Filter) (stepper, error) {
 		return b.icap(f)
 	case f.Milter != nil:
 		cfg := *f.Milter
-		cfg.Version = thisBuild().Version
+		cfg.Name, cfg.Version = f.Name, thisBuild().Version
+		if b.stats != nil {
+			cfg.Stats = b.stats
+		}
 		return child.New(cfg)
 	}
 	if f.Attachments != nil {

@@ -18,6 +18,17 @@ type witnesses struct {
 	history *history.Store // nil: there is none
 	feed    *console.Feed
 	traces  witness // nil: none are made
+	stats   interface{ Released(by string, n int) }
+}
+
+// released counts a message that was let out of the quarantine. Recipients, who
+// follow a link, have no role.
+func (w witnesses) released(who console.Identity) {
+	by := "operator"
+	if who.Role == "" {
+		by = "recipient"
+	}
+	w.stats.Released(by, 1)
 }
 
 // wanted reports whether a record of a decision is worth making.
