@@ -29,7 +29,7 @@ type action func(*Server, *http.Request) (said, to string, err error)
 // allPages are in the order of the navigation. A page with its actions has a
 // file of its own.
 func allPages() []page {
-	return []page{overviewPage(), trackingPage(), messagePage(), contentPage(), queuePage(), confirmPage(), quarantinePage(), heldPage(), surePage(), trialPage(), reportsPage(), filtersPage(), settingsPage(), auditPage(), usersPage()}
+	return []page{overviewPage(), trackingPage(), messagePage(), contentPage(), queuePage(), confirmPage(), quarantinePage(), heldPage(), surePage(), rulesPage(), rehearsalPage(), trialPage(), reportsPage(), filtersPage(), settingsPage(), auditPage(), usersPage()}
 }
 
 //go:embed templates

@@ -59,6 +59,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.mux.HandleFunc("GET /content/{id}/html", s.loggedIn(s.contentHTML))
 	s.mux.HandleFunc("GET /content/{id}/raw", s.loggedIn(s.contentRaw))
 	s.mux.HandleFunc("POST /test/judge", s.loggedIn(s.trial))
+	s.mux.HandleFunc("POST /rules/rehearse/run", s.loggedIn(s.rehearse))
 	for _, p := range s.pages {
 		s.mux.HandleFunc("GET "+p.path, s.loggedIn(s.show(p)))
 		for name, do := range p.posts {
