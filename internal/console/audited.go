@@ -145,7 +145,11 @@ func (s *status) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 // forbid refuses who may not, which the audit hears of, too.
 func forbid(id Identity, needs Capability) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusForbidden, failure{fmt.Sprintf("%s has the role %q, which may not %s", id.Name, string(id.Role), string(needs))})
+		why := fmt.Sprintf("%s has the role %q, which may not %s", id.Name, string(id.Role), string(needs))
+		if id.Role.May(needs) {
+			why = fmt.Sprintf("%s sees the mail of some domains only, and may not %s for that reason", id.Name, string(needs))
+		}
+		answer(w, http.StatusForbidden, failure{why})
 	}
 }
 

@@ -51,7 +51,11 @@ func TestAudit(t *testing.T) {
 	})
 	client := ClientOf(c.Handler())
 	as := func(name string, role Role) context.Context {
-		return WithIdentity(t.Context(), Identity{Name: name, Role: role, From: "192.0.2.7", Domains: []string{"example.com"}})
+		id := Identity{Name: name, Role: role, From: "192.0.2.7"}
+		if role == Helpdesk {
+			id.Domains = []string{"example.com"}
+		}
+		return WithIdentity(t.Context(), id)
 	}
 	tests := []struct {
 		name string // for readers

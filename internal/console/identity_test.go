@@ -38,6 +38,10 @@ func TestRoles(t *testing.T) {
 		{"helpdesk, another's content", Identity{Role: Helpdesk, Domains: []string{"example.com"}}, func(ctx context.Context) error { return client.Content(ctx, name(0), io.Discard) }, false},
 		{"helpdesk of nothing", Identity{Role: Helpdesk}, func(ctx context.Context) error { _, err := client.Show(ctx, name(1)); return err }, false},
 		{"security deletes", Identity{Role: Security}, func(ctx context.Context) error { _, err := client.Apply(ctx, Delete, Request{All: true}); return err }, false},
+		{"admin of a domain deletes", Identity{Role: Admin, Domains: []string{"example.com"}}, func(ctx context.Context) error { _, err := client.Apply(ctx, Delete, Request{All: true}); return err }, false},
+		{"admin of a domain reloads", Identity{Role: Admin, Domains: []string{"example.com"}}, func(ctx context.Context) error { return client.Reload(ctx) }, false},
+		{"admin of a domain, its own", Identity{Role: Admin, Domains: []string{"example.com"}}, func(ctx context.Context) error { _, err := client.Show(ctx, name(1)); return err }, true},
+		{"admin of a domain, another's", Identity{Role: Admin, Domains: []string{"example.com"}}, func(ctx context.Context) error { _, err := client.Show(ctx, name(0)); return err }, false},
 		{"admin, state", Identity{Role: Admin}, func(ctx context.Context) error { _, err := client.Show(ctx, name(0)); return err }, true},
 	}
 	for _, tt := range tests {

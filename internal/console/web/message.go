@@ -43,7 +43,7 @@ func (s *Server) message(r *http.Request) (any, error) {
 	kept, errKept := s.api.Show(r.Context(), v.ID)
 	if errKept == nil {
 		v.Queued = append(v.Queued, kept)
-		v.Content = console.IdentityOf(r.Context()).Role.May(console.ViewContent)
+		v.Content = console.IdentityOf(r.Context()).May(console.ViewContent)
 	} else if !errors.Is(errKept, spool.ErrNotFound) {
 		return nil, errKept
 	}

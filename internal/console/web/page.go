@@ -111,7 +111,7 @@ func (s *Server) frame(r *http.Request, p page, data any) frame {
 		f.Flash = s.sessions.takeFlash(s.keyOf(r))
 	}
 	for _, other := range s.pages {
-		if other.nav && id.Role.May(other.needs) {
+		if other.nav && id.May(other.needs) {
 			at := strings.TrimSuffix(other.path, "{$}")
 			f.Nav = append(f.Nav, link{at, other.title, other.path == p.path})
 		}
@@ -159,7 +159,7 @@ func (s *Server) act(p page, do action) http.HandlerFunc {
 }
 
 func (s *Server) may(w http.ResponseWriter, r *http.Request, p page) bool {
-	if console.IdentityOf(r.Context()).Role.May(p.needs) {
+	if console.IdentityOf(r.Context()).May(p.needs) {
 		return true
 	}
 	s.fail(w, r, p, &console.Refusal{Text: "Your role does not show you this page.", Status: http.StatusForbidden})

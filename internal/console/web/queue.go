@@ -37,7 +37,7 @@ type queueView struct {
 func (s *Server) queue(r *http.Request) (any, error) {
 	v := queueView{
 		Query: r.URL.Query(), Lanes: console.Lanes(), Back: r.URL.RequestURI(),
-		MayAct:  console.IdentityOf(r.Context()).Role.May(console.ActQueue),
+		MayAct:  console.IdentityOf(r.Context()).May(console.ActQueue),
 		Actions: []console.Action{console.Retry, console.Hold, console.Unhold, console.Delete, console.Bounce},
 	}
 	f, err := queueFilter(v.Query)
