@@ -75,7 +75,7 @@ func pasted(r *http.Request) ([]byte, error) {
 		if len(b) > 0 {
 			return b, nil
 		}
-	case !errors.Is(err, http.ErrMissingFile):
+	case !errors.Is(err, http.ErrMissingFile) && !errors.Is(err, http.ErrNotMultipart):
 		return nil, &badInput{"The form can't be read: " + err.Error()}
 	}
 	text := r.FormValue("message")
