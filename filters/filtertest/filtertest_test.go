@@ -58,7 +58,7 @@ func bad() map[string]struct {
 } {
 	with := func(change func(*Subject)) Subject {
 		s := good
-		s.patience, s.texts = 200*time.Millisecond, map[string]string{"plain": Plain}
+		s.patience, s.texts = time.Second, map[string]string{"plain": Plain}
 		change(&s)
 		return s
 	}
