@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "write docs/openapi.json")
 // fullDeps are all that the API can act on.
 func fullDeps(t *testing.T) ControlDeps {
 	d := ControlDeps{
-		Queue: &memory{}, Held: struct{ HeldQueue }{}, RuleBook: struct{ RuleBook }{}, Digests: struct{ Digests }{}, State: state.NewMemory(nil), History: &finder{}, Log: quiet(), Audit: audit.New("", quiet()),
+		Queue: &memory{}, Held: struct{ HeldQueue }{}, Digests: struct{ Digests }{}, RuleBook: struct{ RuleBook }{}, State: state.NewMemory(nil), History: &finder{}, Log: quiet(), Audit: audit.New("", quiet()),
 		Status: func() Status { return Status{} }, Reload: func(context.Context) error { return nil },
 		RuleHits: func() []RuleHit { return nil }, Health: func() Health { return Health{} },
 		Settings: func() []Setting { return nil }, Users: func() []User { return nil },
