@@ -139,7 +139,7 @@ func (d *Digests) Send(ctx context.Context, now bool) (sent int, err error) {
 		return 0, nil
 	}
 	for _, box := range d.boxes() {
-		did, err := d.tell(ctx, cfg, box, at, now)
+		did, err := d.tell(ctx, cfg, box, last, at, now)
 		if err != nil {
 			return sent, fmt.Errorf("digest: for %s: %w", box.rcpt, err)
 		}
@@ -156,8 +156,8 @@ func (d *Digests) Send(ctx context.Context, now bool) (sent int, err error) {
 	return sent, d.setMark(ctx, "run "+cfg.Hostname, slot)
 }
 
-// tell sends one digest, where one is due.
-func (d *Digests) tell(ctx context.Context, cfg *Config, b *box, at time.Time, now bool) (bool, error) {
+// tell sends one digest, where one is due; last is when any were sent.
+func (d *Digests) tell(ctx context.Context, cfg *Config, b *box, last, at time.Time, now bool) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
@@ -167,6 +167,9 @@ func (d *Digests) tell(ctx context.Context, cfg *Config, b *box, at time.Time, n
 		return false, err
 	}
 	from, due := cfg.since(cfg.of(b.rcpt), told, at)
+	if told.IsZero() && !last.IsZero() && last.Before(from) {
+		from = last // nobody was told since: the gateway was off
+	}
 	if now && cfg.of(b.rcpt) != Off {
 		from, due = told, true
 	}

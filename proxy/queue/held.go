@@ -140,7 +140,7 @@ func names(m *spool.Message, chosen []int) string {
 // copyFor queues a copy for some recipients.
 func (q *Queue) copyFor(ctx context.Context, m *spool.Message, chosen []int) (id string, err error) {
 	e := m.Entry
-	e.ID, e.State, e.Reason = mail.NewID(q.now()), spool.Queue, ""
+	e.ID, e.State, e.Reason, e.Body = mail.NewID(q.now()), spool.Queue, "", 0
 	e.Envelope.Recipients = nil
 	for _, i := range chosen {
 		e.Envelope.Recipients = append(e.Envelope.Recipients, m.Envelope.Recipients[i])
