@@ -42,8 +42,9 @@ func (a *app) root() *cobra.Command {
 		Use:   "gatepost",
 		Short: "A mail gateway: takes mail, judges it, passes it on",
 		Long: `Gatepost stands between the Internet and your mail servers. It takes mail over
-SMTP, has it judged by ClamAV, SpamAssassin and your access lists, refuses what
-is unwanted while the sender still listens, and passes the rest on.
+SMTP, finds out who sent it and what is in it, has it judged by ClamAV,
+SpamAssassin and your own rules, refuses what is unwanted while the sender still
+listens, and passes the rest on.
 
 Exit codes are those of sysexits.h: 64 usage, 65 bad data, 66 no such input,
 69 service not available, 73 can't create, 75 try again later, 76 protocol,
