@@ -174,13 +174,13 @@ func TestBudgets(t *testing.T) {
 func TestTimeIsPerMessage(t *testing.T) {
 	slow := func(e string) []byte {
 		if strings.HasPrefix(e, "R") {
-			time.Sleep(150 * time.Millisecond) // the milter's own slowness
+			time.Sleep(500 * time.Millisecond) // the milter's own slowness
 		}
 		return nil
 	}
 	c := newScript(t, slow)
 	cfg := c.config()
-	cfg.Timeout = 400 * time.Millisecond
+	cfg.Timeout = 1500 * time.Millisecond
 	m, _ := multiplexer(t, named{"c", cfg})
 	s := session(t, m)
 	s.greet()
