@@ -179,9 +179,9 @@ func failpoints(t *testing.T, g *testkit.Gateway) []string {
 		t.Fatalf("failpoints: %v %+v", err, res)
 	}
 	steps := strings.Fields(res.Stdout)
-	// TestScanLaterKilled and TestKill9Verbs have these.
+	// TestScanLaterKilled, TestKill9Verbs and TestRulesKilled have these.
 	steps = slices.DeleteFunc(steps, func(s string) bool {
-		return strings.HasPrefix(s, "rescan.") || s == "queue.move" || s == "queue.bounce" || s == "queue.bounced"
+		return strings.HasPrefix(s, "rescan.") || strings.HasPrefix(s, "rules.") || s == "queue.move" || s == "queue.bounce" || s == "queue.bounced"
 	})
 	if len(steps) < 20 {
 		t.Fatalf("only these failpoints: %q", steps)

@@ -132,7 +132,7 @@ func (t *tally) record(r *history.Record, old, fresh Rules) {
 			name = r.Recipients[i].Address
 			to, _ = mail.ParseAddress(strings.Trim(name, "<>"), true) // hits of no address are of all
 		}
-		hit := cause(before.hits, after.hits, to)
+		hit := cause(before.hits, after.hits, to, is.verdict.Reason)
 		k := groupKey{hit.Rule, hit.Where, word(was), word(is)}
 		if groups[k] == nil {
 			groups[k] = &found{example: Example{ID: r.ID, Time: r.Time, From: r.Sender.Address, To: name, Subject: r.Subject, Reason: is.verdict.Reason}}
@@ -162,13 +162,18 @@ func word(e end) string {
 }
 
 // cause is the rule that makes the difference for a recipient: one that matches
-// now, or one that does no more.
-func cause(before, after []mail.RuleHit, to mail.Address) mail.RuleHit {
+// now, or one that does no more, or the one that decides.
+func cause(before, after []mail.RuleHit, to mail.Address, reason string) mail.RuleHit {
 	for _, sides := range [][2][]mail.RuleHit{{after, before}, {before, after}} {
 		for _, h := range sides[0] {
 			if !h.Observe && concerns(h, to) && !strings.HasPrefix(h.Rule, "list:") && !has(sides[1], h, to) {
 				return h
 			}
+		}
+	}
+	for _, h := range after { // it does the same in another way
+		if concerns(h, to) && strings.Contains(reason, "rule "+h.Rule+" (") {
+			return h
 		}
 	}
 	return mail.RuleHit{}
