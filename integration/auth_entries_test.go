@@ -33,6 +33,7 @@ func TestAuthThroughBothEntries(t *testing.T) {
 			c.Set("filter.auth", "timeout", `"60s"`)
 			c.Set("filter.auth", "trusted_sealers", `["list.test"]`)
 			addr, idle := e.through(s)
+			before := strings.Count(a.zone.Log(), ".many.test.")
 			replies := make([]testkit.Reply, len(rows))
 			want := 0
 			rows := slices.Clone(rows)
@@ -50,6 +51,11 @@ func TestAuthThroughBothEntries(t *testing.T) {
 			got := arrivedCases(e.sink.Wait(want, authWait))
 			for i, l := range rows {
 				t.Run(l.name, func(t *testing.T) { l.compare(t, replies[i], got[i]) })
+			}
+			// D7: of the 111 look-ups that the policy wants forty are made, each of
+			// an address in two questions.
+			if asked := strings.Count(a.zone.Log(), ".many.test.") - before; asked == 0 || asked > 80 {
+				t.Errorf("%d questions for one policy", asked)
 			}
 			if held := len(s.held()); held != strings.Count(wants(rows), "held") {
 				t.Errorf("%d are held: %s", held, s.held())

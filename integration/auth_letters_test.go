@@ -44,6 +44,7 @@ func newAuthors(t *testing.T) *authors {
 		`_dmarc.github.io. 60 IN TXT "v=DMARC1; p=reject"`, `loop.test. 60 IN TXT "v=spf1 include:loop.test -all"`,
 		`void.test. 60 IN TXT "v=spf1 a:n1.test a:n2.test a:n3.test -all"`, `ring.test. 60 IN CNAME ring2.test.`, `ring2.test. 60 IN CNAME ring.test.`,
 	}
+	zone = append(zone, dearSPF()...)
 	for _, d := range []string{"good.test", "evil.test", "list.test", "strict.test", "mail.strict.test", "b.github.io", "odd.test"} {
 		zone = append(zone, a.newKeys(d)...)
 	}
@@ -165,6 +166,12 @@ func (a *authors) sealed(domain, results, text string) string {
 	return strings.ReplaceAll(string(raw), "\r\n", "\n")
 }
 
+// sealedTwice has its seal, the first field, twice.
+func sealedTwice(text string) string {
+	seal, _, _ := strings.Cut(text, "ARC-Message-Signature:")
+	return seal + text
+}
+
 func wire(text string) []byte { return []byte(strings.ReplaceAll(text, "\n", "\r\n")) }
 
 // authLetter is one message of somebody.
@@ -232,6 +239,12 @@ func (a *authors) letters() []authLetter {
 		{"D6 include loop", "", "x@loop.test", by("a@nothing.test"), "250 spf=permerror " + none + "dmarc=none", ""},
 		{"D6 void look-ups", "", "x@void.test", by("a@nothing.test"), "250 spf=permerror " + none + "dmarc=none", ""},
 		{"D6 a mistake behind +all", "", "x@late.test", by("a@nothing.test"), "250 spf=permerror " + none + "dmarc=none", ""},
+		{"D4 sender with a comment", "", "a@good.test(.evil.test)", good, "501", "553"},
+		{"D5 sender with two domains", "", "\"x@good.test\"@evil.test", good, "501", "553"},
+		{"D6 eleven includes", "", "x@includes.test", by("a@nothing.test"), "250 spf=permerror " + none + "dmarc=none", ""},
+		{"D6 eleven MX", "", "x@mx.test", by("a@nothing.test"), "250 spf=permerror " + none + "dmarc=none", ""},
+		{"D6 thousands of terms", "", "x@terms.test", by("a@nothing.test"), "250 spf=permerror " + none + "dmarc=none", ""},
+		{"D7 a hundred hosts", "", "x@many.test", by("a@nothing.test"), "250 spf=permerror " + none + "dmarc=none", ""},
 		{"D8 SERVFAIL for SPF", "", "x@down.test", by("a@nothing.test"), "250 spf=temperror " + none + "dmarc=none", ""},
 		{"D8 SERVFAIL for the policy", "", "x@deny.test", by("a@down.test"), "451", ""},
 		{"D8 SERVFAIL for a key", "", "x@deny.test", a.crafted("d=good.test; s=down; h=from", good), "451", ""},
@@ -248,10 +261,30 @@ func (a *authors) letters() []authLetter {
 		{"D10 the chain broken", "", "x@deny.test", a.sealed("list.test", "dmarc=pass header.from=good.test", good) + "more\n", "550", ""},
 		{"D10 no seal", "", "x@deny.test", strings.Replace(a.sealed("list.test", "dmarc=pass header.from=good.test", good), "ARC-Seal:", "X-Seal:", 1), "550", ""},
 		{"D10 i=51", "", "x@deny.test", strings.ReplaceAll(a.sealed("list.test", "dmarc=pass header.from=nothing.test", by("a@nothing.test")), "i=1", "i=51"), "250 spf=fail " + none + "arc=fail dmarc=none", ""},
+		{"D10 two seals", "", "x@deny.test", sealedTwice(a.sealed("list.test", "dmarc=pass header.from=nothing.test", by("a@nothing.test"))), "250 spf=fail " + none + "arc=fail dmarc=none", ""},
 		{"D10 cv=pass on the first", "", "x@deny.test", strings.Replace(a.sealed("list.test", "dmarc=pass header.from=nothing.test", by("a@nothing.test")), "cv=none", "cv=pass", 1), "250 spf=fail " + none + "arc=fail dmarc=none", ""},
 	}
 	rows = append(rows, a.forgeries(good)...)
 	return rows
+}
+
+// dearSPF are policies that would cost many look-ups (D6, D7).
+func dearSPF() (zone []string) {
+	var includes, mx strings.Builder
+	for i := range 11 {
+		fmt.Fprintf(&includes, " include:i%d.includes.test", i)
+		zone = append(zone, fmt.Sprintf(`i%d.includes.test. 60 IN TXT "v=spf1 ip4:192.0.2.9"`, i),
+			fmt.Sprintf("mx.test. 60 IN MX 10 h%d.mx.test.", i), fmt.Sprintf("h%d.mx.test. 60 IN A 192.0.2.9", i))
+	}
+	for i := range 10 {
+		fmt.Fprintf(&mx, " mx:m%d.many.test", i)
+		for j := range 10 {
+			zone = append(zone, fmt.Sprintf("m%d.many.test. 60 IN MX 10 h%d-%d.many.test.", i, i, j), fmt.Sprintf("h%d-%d.many.test. 60 IN A 192.0.2.9", i, j))
+		}
+	}
+	terms := strings.Repeat(`" ip4:192.0.2.9 a:terms.test" `, 2000)
+	return append(zone, `includes.test. 60 IN TXT "v=spf1`+includes.String()+` -all"`, `mx.test. 60 IN TXT "v=spf1 mx -all"`,
+		`many.test. 60 IN TXT "v=spf1`+mx.String()+` -all"`, `terms.test. 60 IN TXT "v=spf1" `+terms+`" -all"`)
 }
 
 // forgeries are results in our name (H2): none of them may arrive.

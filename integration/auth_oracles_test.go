@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,7 +66,8 @@ func TestAuthAgainstOracles(t *testing.T) {
 	needRoot(t)
 	a := newAuthors(t)
 	o := newOracles(t, a)
-	rows := a.letters()
+	// What is no address is refused before there is anything to compare.
+	rows := slices.DeleteFunc(a.letters(), func(l authLetter) bool { return l.want == "501" })
 	sink := testkit.Up(t, testkit.NewSink())
 	g := withAuthors(t, a, sink, sink)
 	g.Config.Set("filter.auth", "check_ours", "true") // the client is this host
