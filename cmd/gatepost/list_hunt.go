@@ -185,9 +185,10 @@ func (a *app) hunt(ctx context.Context, args []string, f huntFlags) error {
 	if !a.json && !f.recall {
 		fmt.Fprintln(w, "TIME\tID\tCLIENT\tFROM\tTO\tSUBJECT\tWHY")
 	}
-	n := 0
+	n, m := 0, a.meter("records", 0)
 	err = a.withHistory(func(ctx context.Context, h history.Finder) error {
 		return h.Each(ctx, history.Query{Since: since, Stage: mail.StageMessage.String()}, func(r history.Record) error {
+			m.Add(1)
 			why := p.found(&r)
 			if why == "" {
 				return nil
@@ -200,6 +201,7 @@ func (a *app) hunt(ctx context.Context, args []string, f huntFlags) error {
 			return a.printBounty(w, b, f.recall)
 		})
 	})
+	m.End()
 	if err = errors.Join(err, because(w.Flush())); err != nil {
 		return err
 	}

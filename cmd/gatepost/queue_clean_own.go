@@ -40,7 +40,10 @@ func (c *cleaning) visitOwn(ctx context.Context, q admin) error {
 	if err != nil {
 		return queueError(err)
 	}
+	meter := c.a.meter("messages", len(list))
+	defer meter.End()
 	for _, m := range list {
+		meter.Add(1)
 		if err := ctx.Err(); err != nil {
 			return err
 		}

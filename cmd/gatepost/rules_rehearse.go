@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -81,7 +80,9 @@ func (a *app) rehearse(ctx context.Context, args []string, since, corpus string,
 		return err
 	}
 	run := func(source rehearse.Source, from time.Time) error {
-		report, err := rehearse.Run(ctx, old, fresh, source, from, a.progress())
+		m := a.meter("records", 0)
+		report, err := rehearse.Run(ctx, old, fresh, source, from, m.At)
+		m.End()
 		if err != nil {
 			return err
 		}
@@ -121,19 +122,6 @@ func inUse(cfg *config.Config, to router) (*rules.Set, error) {
 	var open func(string) (io.ReadCloser, error) = kept.Again(is).Open
 	set, err := setOf(cfg, to, is.Rules, open)
 	return set, because(err)
-}
-
-// progress shows how far it is, on a terminal.
-func (a *app) progress() func(int) {
-	f, ok := a.err.(*os.File)
-	if !ok || a.json || !isTerminal(f) {
-		return nil
-	}
-	return func(n int) {
-		if n%4096 < 64 {
-			fmt.Fprintf(f, "\r%d records ", n)
-		}
-	}
 }
 
 func (a *app) printRehearsal(r rehearse.Report) error {

@@ -64,8 +64,10 @@ func (a *app) scan(ctx context.Context, f scanFlags, names []string) error {
 	defer s.routes.Close()
 	var results []scanResult
 	code := exitOK
+	m := a.meter("files", len(names))
 	for _, name := range names {
 		r, err := s.file(ctx, name)
+		m.Add(1)
 		if err != nil {
 			fmt.Fprintf(a.err, "gatepost: %s: %s\n", line(name), line(err.Error()))
 			code = max(code, codeOf(err))
@@ -73,6 +75,7 @@ func (a *app) scan(ctx context.Context, f scanFlags, names []string) error {
 		}
 		results = append(results, r)
 	}
+	m.End()
 	if err := a.printResults(results); err != nil {
 		return err
 	}

@@ -61,6 +61,7 @@ var mayImport = map[string][]string{
 	"internal/notify":        {"internal/mail"},
 	"internal/maillog":       nil,
 	"internal/metrics":       nil,
+	"internal/progress":      nil,
 	"internal/telemetry":     {"internal/mail", "internal/history"},
 	"internal/dns":           {"internal/mail"},
 	"internal/dns/dnstest":   {"internal/dns"},
