@@ -21,7 +21,7 @@ import (
 // resolver asks a server in a test.
 func resolver(t testing.TB, s *dnstest.Server) *dns.Client {
 	t.Helper()
-	c, err := dns.NewClient(dns.ClientConfig{Servers: []string{s.Addr()}, TrustedAD: true, Timeout: 300 * time.Millisecond, Attempts: 1})
+	c, err := dns.NewClient(dns.ClientConfig{Servers: []string{s.Addr()}, TrustedAD: true, Timeout: time.Second, Attempts: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -88,7 +88,7 @@ func (w *world) start(policy TLS) *Forwarder {
 	site.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(w.t.Output(), nil), slog.LevelInfo)
 	site.StartTLS()
 	w.t.Cleanup(site.Close)
-	resolver, err := dns.NewClient(dns.ClientConfig{Servers: []string{w.dns.Addr()}, TrustedAD: w.trusted, Timeout: 300 * time.Millisecond, Attempts: 1})
+	resolver, err := dns.NewClient(dns.ClientConfig{Servers: []string{w.dns.Addr()}, TrustedAD: w.trusted, Timeout: time.Second, Attempts: 1})
 	if err != nil {
 		w.t.Fatal(err)
 	}
