@@ -131,3 +131,29 @@ func TestPagesAreFound(t *testing.T) {
 		}
 	}
 }
+
+// Configurations and commands name pages of ours by their path; those are there,
+// too.
+func TestNamedPages(t *testing.T) {
+	named := regexp.MustCompile(`\bdocs/[a-z0-9/_-]+\.md\b`)
+	for _, folder := range []string{"examples", "cmd", "internal", "filters", "proxy", "rules", "milter", "packaging"} {
+		err := filepath.WalkDir(filepath.Join("..", "..", folder), func(file string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || strings.Contains(filepath.ToSlash(file), "/testdata/") {
+				return err
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			for _, name := range named.FindAllString(string(text), -1) {
+				if _, err := os.Stat(filepath.Join("..", "..", filepath.FromSlash(name))); err != nil {
+					t.Errorf("%s names %s, which is not there", file, name)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
