@@ -48,7 +48,8 @@ func (b ruleBook) Rehearse(ctx context.Context, c console.Rehearsal) (any, error
 		return nil, errors.New("another rehearsal is running")
 	}
 	defer b.rehearsing.Unlock()
-	cfg := b.current.Load()
+	cfg := *b.current.Load()
+	cfg.Rules.Personal = b.held.lists // as the rules in use have them, or each entry were a difference
 	files := c.Files
 	if len(files) == 0 {
 		var err error
@@ -56,7 +57,7 @@ func (b ruleBook) Rehearse(ctx context.Context, c console.Rehearsal) (any, error
 			return nil, err
 		}
 	}
-	fresh, err := setOf(cfg, b.forward, files, nil)
+	fresh, err := setOf(&cfg, b.forward, files, nil)
 	if err != nil {
 		return nil, err
 	}

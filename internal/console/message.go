@@ -5,6 +5,7 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"gatepost/internal/mail"
@@ -95,5 +96,6 @@ func (m Message) seenBy(id Identity) (_ Message, ok bool) {
 	hidden := func(r Recipient) bool { return !id.SeesRecipient(r.Address) }
 	m.Recipients = slices.DeleteFunc(slices.Clone(m.Recipients), hidden)
 	m.Done = slices.DeleteFunc(slices.Clone(m.Done), hidden)
+	m.Reason = id.hide(m.Reason, strings.ToLower(m.Sender))
 	return m, len(m.Recipients)+len(m.Done) > 0
 }

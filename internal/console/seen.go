@@ -23,6 +23,7 @@ func seen(id Identity, r history.Record) (_ history.Record, ok bool) {
 		r.Omitted = 0
 		r.Findings = slices.DeleteFunc(slices.Clone(r.Findings), func(f history.Finding) bool { return id.hides(f.Rcpt) })
 		r.Rules = slices.DeleteFunc(slices.Clone(r.Rules), func(h history.Rule) bool { return id.hides(h.Rcpt) })
+		id.hideRecord(&r)
 	}
 	if !id.Role.May(ViewContent) {
 		r.Header = nil
@@ -58,6 +59,10 @@ func seenLife(id Identity, l history.Life) (_ history.Life, ok bool) {
 	}
 	l.Records = visible
 	l.Events = slices.DeleteFunc(slices.Clone(l.Events), func(e history.Event) bool { return id.hides(e.Rcpt) })
+	sender := strings.ToLower(visible[0].Sender.Address)
+	for i := range l.Events {
+		l.Events[i].Text = id.hide(l.Events[i].Text, sender)
+	}
 	return l, true
 }
 
