@@ -10,8 +10,10 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -259,8 +261,27 @@ func TestFailOver(t *testing.T) {
 	}
 }
 
+// trusted is a certificate that this process trusts: it reads once which those
+// are, and never again.
+var trusted = sync.OnceValues(func() (c *testkit.Certificate, err error) {
+	dir, err := testkit.TempDir()
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	if c, err = testkit.NewCertificate(dir, "spamd.example"); err != nil {
+		return nil, err
+	}
+	if err := os.Setenv("SSL_CERT_FILE", c.Cert); err != nil {
+		return nil, err
+	}
+	defer os.Unsetenv("SSL_CERT_FILE")
+	_, err = x509.SystemCertPool()
+	return c, err
+})
+
 func TestTLS(t *testing.T) {
-	ours, err := testkit.NewCertificate(t.TempDir(), "spamd.example")
+	ours, err := trusted()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +289,6 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("SSL_CERT_FILE", ours.Cert) // before the only use of TLS in this process
 	ask := func(c *testkit.Certificate) (string, error) {
 		fake := (&fakeSpamd{reply: says("False ; 1 / 5", ""), tls: &tls.Config{Certificates: []tls.Certificate{c.Pair}}}).start(t, "tcp")
 		f := judge(t, Config{}, strings.Replace(fake.address, "tcp:", "tls:", 1))
