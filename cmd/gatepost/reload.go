@@ -111,6 +111,7 @@ func needRestart(old, fresh *config.Config) []string {
 	changed("console.metrics", old.Console.Metrics != fresh.Console.Metrics)
 	changed("console.users", (old.ConsoleUsers == nil) != (fresh.ConsoleUsers == nil))
 	changed("console.tls_cert", (old.Console.Certificate == "") != (fresh.Console.Certificate == ""))
+	changed("digest.key", old.Digest.Key != fresh.Digest.Key)
 	changed("log.format", old.Log.Format != fresh.Log.Format)
 	changed("log.to", old.Log.To != fresh.Log.To || !reflect.DeepEqual(old.Log.Also, fresh.Log.Also))
 	changed("telemetry", old.Telemetry != fresh.Telemetry)
