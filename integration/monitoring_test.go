@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -88,6 +89,7 @@ func newWatched(t *testing.T) *watched {
 		{"filter.attachments", "timeout", `"30s"`},
 		{`filter.dnsbl.list."dnsbl.test"`, "answers", `["127.0.0.2"]`},
 		{`filter.dnsbl.list."dnsbl.test"`, "score", "1.0"},
+		{"milter.main", "socket", `"unix:` + filepath.Join(g.Dir, "milter.sock") + `"`},
 		{"telemetry", "otlp", `"` + otlp.URL + `"`},
 		{"log.also.file", "to", `"file:` + w.log + `"`},
 	} {
@@ -122,6 +124,21 @@ func TestMonitoring(t *testing.T) {
 		}
 	})
 	t.Run("status", func(t *testing.T) { nagios(t, w.Gateway) })
+	t.Run("milter", func(t *testing.T) {
+		command(t, w.Gateway, 0, "milter", "test", "--to", "unix:"+filepath.Join(w.Dir, "milter.sock"), "--rcpt", "u@example.com")
+		_, body, err := w.Get("/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{
+			`gatepost_milter_replies_total\{milter="main",reply="(continue|accept)",stage="message"\} 1`, `gatepost_messages_total\{action="(continue|accept)",listener="main",reason="policy"\} 1`,
+			`gatepost_connections_total\{listener="main",result="accepted"\} \d`, `gatepost_quarantine_messages\{kind="virus"\} 0`,
+		} {
+			if !regexp.MustCompile(want).MatchString(body) {
+				t.Errorf("no %s in %q", want, regexp.MustCompile(`gatepost_.*(main|quarantine).*`).FindAllString(body, -1))
+			}
+		}
+	})
 	t.Run("top", func(t *testing.T) {
 		out := command(t, w.Gateway, 0, "top", "-n", "2", "-d", "100ms").Stdout
 		for _, want := range []string{"MESSAGES", "attachments", "dnsbl", "retry"} {
