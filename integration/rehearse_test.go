@@ -170,8 +170,8 @@ func TestRulesChangeUnderLoad(t *testing.T) {
 		t.Errorf("generations %v", names)
 	}
 	command(t, c.Gateway, 0, "rules", "rollback", "--reason", "third was wrong")
-	log := command(t, c.Gateway, 0, "rules", "log").Stdout
-	for _, want := range []string{"rollback 2", "third was wrong", "the feed is dead", "(forced)", "root", "list bad: 100"} {
+	log := command(t, c.Gateway, 0, "rules", "log", "--json").Stdout
+	for _, want := range []string{"rollback 2", "third was wrong", "the feed is dead", `"forced":true`, `"who":"root"`, "list bad: 100 → 10 entries"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("%q is not in the log:\n%s", want, log)
 		}
@@ -301,7 +301,7 @@ func TestRehearsalAndLists(t *testing.T) {
 	if !strings.Contains(unused, "ioc") || strings.Contains(unused, "watch") {
 		t.Errorf("unused:\n%s", unused)
 	}
-	add, err := c.RunInput(strings.NewReader("s1@sender[.]test # phish\n<other@sender.test>\n"), "list", "add", "ioc", "--until", "30d", "--ticket", "SEC 1", "--type", "sender")
+	add, err := c.RunInput(strings.NewReader("s1@sender[.]test # phish\n<other@sender.test>\n"), "list", "add", "-c", c.File, "ioc", "--until", "30d", "--ticket", "SEC 1", "--type", "sender")
 	if err != nil || add.Code != 0 || !strings.Contains(add.Stdout, "2 added") {
 		t.Fatalf("list add: %v %+v", err, add)
 	}
