@@ -58,6 +58,3 @@ func (w witnesses) Event(e mail.Event) {
 	}
 	w.feed.Event(e)
 }
-
-// lives is who hears what becomes of messages.
-func (g *gateway) lives() recorder { return g.told }
