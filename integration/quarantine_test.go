@@ -251,11 +251,16 @@ func TestQuarantineAndDigest(t *testing.T) {
 		}
 	}
 
-	// At rest.
+	quarantineAtRest(t, g)
+}
+
+// quarantineAtRest acts on what is held while no gateway runs.
+func quarantineAtRest(t *testing.T, g *testkit.Gateway) {
+	t.Helper()
 	if err := g.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	ids, _ = heldIDs(t, g)
+	ids, _ := heldIDs(t, g)
 	if len(ids) == 0 {
 		t.Fatal("nothing is left")
 	}
