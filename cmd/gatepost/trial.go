@@ -17,17 +17,18 @@ import (
 // now. What counts, remembers and notifies is around them, and left out; greylist
 // and rates know such a session and leave it alone.
 func (g *gateway) trial(ctx context.Context, req console.ScanRequest) (history.Record, error) {
+	cfg := g.current.Load()
 	flags := scanFlags{ip: req.Client, helo: req.Helo, from: req.Sender, rcpts: req.Recipients}
 	if req.Client != "" {
 		if _, err := netip.ParseAddr(req.Client); err != nil {
 			return history.Record{}, fmt.Errorf("%w: client %q is no address", console.ErrScan, req.Client)
 		}
 	}
-	s := &scanner{limit: limitOf(g.boot), stdin: bytes.NewReader(req.Message)}
-	if err := s.envelope(g.boot, flags); err != nil {
+	s := &scanner{limit: limitOf(cfg), stdin: bytes.NewReader(req.Message)}
+	if err := s.envelope(cfg, flags); err != nil {
 		return history.Record{}, fmt.Errorf("%w: %w", console.ErrScan, err)
 	}
-	if err := s.client(ctx, g.boot, flags); err != nil {
+	if err := s.client(ctx, cfg, flags); err != nil {
 		return history.Record{}, err
 	}
 	generation, leave := g.judges.pure(&s.newHandler)
