@@ -194,9 +194,8 @@ func used(t *testing.T, pid int) (u usage) {
 		_, _ = fmt.Sscanf(line, "VmHWM: %d kB", &u.peak)
 		_, _ = fmt.Sscanf(line, "VmRSS: %d kB", &u.now)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "clear_refs"), []byte("5"), 0); err != nil {
-		t.Fatal(err)
-	}
+	// Where the kernel can't, the peak is that of all bombs so far.
+	_ = os.WriteFile(filepath.Join(dir, "clear_refs"), []byte("5"), 0)
 	return u
 }
 
