@@ -41,7 +41,7 @@ type quarantineView struct {
 func (s *Server) quarantine(r *http.Request) (any, error) {
 	v := quarantineView{
 		Query: r.URL.Query(), Kinds: mail.HeldKinds(), Back: r.URL.RequestURI(),
-		MayAct: console.IdentityOf(r.Context()).Role.May(console.ActHeld),
+		MayAct: console.IdentityOf(r.Context()).May(console.ActHeld),
 	}
 	f, err := queueFilter(v.Query)
 	if err != nil {

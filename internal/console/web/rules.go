@@ -68,7 +68,7 @@ const mostEntries = 30
 
 func (s *Server) rules(r *http.Request) (any, error) {
 	ctx := r.Context()
-	v := rulesView{MayEdit: console.IdentityOf(ctx).Role.May(console.EditRules)}
+	v := rulesView{MayEdit: console.IdentityOf(ctx).May(console.EditRules)}
 	hits, err := s.api.RuleHits(ctx)
 	if v.NoHits = errors.Is(err, spool.ErrNotFound); err != nil && !v.NoHits {
 		return nil, err
