@@ -119,6 +119,8 @@ func TestMonitoring(t *testing.T) {
 		testkit.Eventually(t, time.Minute, "spans of the transaction", func() bool {
 			return w.traces.has("transaction", "filter attachments", "filter dnsbl", "delivery")
 		})
+		w.traces.mu.Lock()
+		defer w.traces.mu.Unlock()
 		if w.traces.bad != "" {
 			t.Error(w.traces.bad)
 		}
