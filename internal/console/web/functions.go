@@ -37,10 +37,12 @@ func took(d time.Duration) string {
 // ended.
 func resultClass(result string) string {
 	switch result {
-	case "ok", "delivered", "listed", "clear", "not-listed", "cancelled":
+	case "ok", "sent":
 		return "good"
 	case "down", "panic", "failed", "bounced":
 		return "bad"
+	case "cancelled":
+		return "" // it was not needed any more
 	}
 	return "warn"
 }
