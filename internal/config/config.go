@@ -231,9 +231,9 @@ func read(path, text string, listening bool) (*Config, error) {
 	c := &Config{File: path}
 	c.read(top, listening)
 	if len(r.problems) > 0 {
-		return nil, r.problems.sorted(path)
+		return nil, sorted(r.problems, path)
 	}
-	c.Warnings, c.Settings = r.warnings.sorted(path), r.all()
+	c.Warnings, c.Settings = sorted(r.warnings, path), r.all()
 	return c, nil
 }
 

@@ -3,7 +3,6 @@ package config
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -14,54 +13,15 @@ import (
 type Position = tomltext.Position
 
 // Problem is one thing that is wrong with a configuration, or strange about it.
-type Problem struct {
-	File string // the configuration, or a list that it names
-	Position
-	Key  string // dotted path, "" for the whole file
-	What string // what is wrong
-	Do   string // what to do about it; may be empty
-	Near string // the place in an expression; may be empty
-}
-
-// Error prints "file:line:column: key: what; what to do".
-func (p Problem) Error() string {
-	var b strings.Builder
-	b.WriteString(p.File)
-	if p.Line > 0 {
-		fmt.Fprintf(&b, ":%d", p.Line)
-	}
-	if p.Column > 0 {
-		fmt.Fprintf(&b, ":%d", p.Column)
-	}
-	b.WriteString(": ")
-	if p.Key != "" {
-		b.WriteString(p.Key + ": ")
-	}
-	b.WriteString(p.What)
-	if p.Do != "" {
-		b.WriteString("; " + p.Do)
-	}
-	if p.Near != "" {
-		b.WriteString("\n" + p.Near)
-	}
-	return b.String()
-}
+// Its file is that of the configuration, or a list that it names.
+type Problem = tomltext.Problem
 
 // Problems is all that is wrong with a file, in the order of the file. It is
 // the error of Load.
-type Problems []Problem
-
-// Error prints one problem on each line.
-func (p Problems) Error() string {
-	lines := make([]string, len(p))
-	for i := range p {
-		lines[i] = p[i].Error()
-	}
-	return strings.Join(lines, "\n")
-}
+type Problems = tomltext.Problems
 
 // sorted puts the problems of the main file first, and drops repeated ones.
-func (p Problems) sorted(main string) Problems {
+func sorted(p Problems, main string) Problems {
 	other := func(p Problem) string { return strings.TrimPrefix(p.File, main) }
 	slices.SortStableFunc(p, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(other(a), other(b)), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))

@@ -61,19 +61,11 @@ func (r *reader) inRules(err error, texts []string) (rest []string) {
 	if !errors.As(err, &files) {
 		return texts
 	}
-	r.problems = append(r.problems, ofRules(files)...)
+	r.problems = append(r.problems, files...)
 	for _, text := range texts {
 		if text != files.Error() {
 			rest = append(rest, text)
 		}
 	}
 	return rest
-}
-
-func ofRules(files policy.Problems) Problems {
-	var all Problems
-	for _, p := range files {
-		all = append(all, Problem{File: p.File, Position: p.Position, Key: p.Key, What: p.What, Do: p.Do, Near: p.Near})
-	}
-	return all
 }

@@ -82,9 +82,9 @@ func Load(cfg Config) (*Set, error) {
 		l.set.runCases(l.report, cfg.Inspect)
 	}
 	if len(l.problems) > 0 {
-		return nil, l.problems.sorted()
+		return nil, sorted(l.problems)
 	}
-	l.set.warnings = l.warnings.sorted()
+	l.set.warnings = sorted(l.warnings)
 	return l.set, nil
 }
 

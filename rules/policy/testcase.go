@@ -293,5 +293,5 @@ func Describe(path, text string) (*mail.Transaction, error) {
 			return c.tx, nil
 		}
 	}
-	return nil, r.problems.sorted()
+	return nil, sorted(r.problems)
 }
