@@ -31,7 +31,7 @@ func (c *Config) checkRelay(top table) {
 	if err != nil {
 		return
 	}
-	top.r.warnings = append(top.r.warnings, ofRules(set.Policies().Warnings())...)
+	top.r.warnings = append(top.r.warnings, set.Policies().Warnings()...)
 	for _, text := range set.Warnings() {
 		if p, ok := c.inList(text); ok {
 			top.r.warnings = append(top.r.warnings, p)
