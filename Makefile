@@ -16,7 +16,7 @@ FUZZTIME ?= 10s
 
 SCANNERS := clamav-daemon spamassassin spamd
 # sendmail, exim4 and OpenSMTPD are unpacked by the tests themselves, into the user's cache: Debian has room for one MTA.
-PACKAGES := amavisd-new bzip2 c-icap ca-certificates chromium curl dovecot-imapd dovecot-lmtpd fail2ban gcc gsasl ldap-utils libc-icap-mod-virus-scan libc6-dev libmail-deliverystatus-bounceparser-perl libmilter-dev libsasl2-modules m4 miltertest opendkim opendkim-tools opendmarc p7zip-full postfix prometheus python3 python3-authres python3-dkim redis-server sasl2-bin slapd spamc swaks xz-utils zip zstd $(SCANNERS)
+PACKAGES := amavisd-new bzip2 c-icap ca-certificates chromium curl dovecot-imapd dovecot-lmtpd fail2ban fonts-dejavu-core gcc gsasl ldap-utils libc-icap-mod-virus-scan libc6-dev libmail-deliverystatus-bounceparser-perl libmilter-dev libsasl2-modules m4 miltertest opendkim opendkim-tools opendmarc p7zip-full postfix prometheus python3 python3-authres python3-dkim redis-server sasl2-bin slapd spamc swaks xz-utils zip zstd $(SCANNERS)
 
 .PHONY: run test check build bench bench-milter fuzz clean
 
