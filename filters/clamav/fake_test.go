@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +17,8 @@ import (
 
 	"gatepost/filters"
 	"gatepost/internal/mail"
+
+	"gatepost/filters/filtertest"
 )
 
 // fakeClamd speaks clamd's protocol and says what it is told to say.
@@ -35,43 +36,12 @@ type fakeClamd struct {
 	mu       sync.Mutex
 	commands []string
 	content  bytes.Buffer
-	open     []net.Conn
 }
 
 // start listens on "unix" or "tcp".
 func (f *fakeClamd) start(t *testing.T, network string) *fakeClamd {
 	t.Helper()
-	address := "127.0.0.1:0"
-	if network == "unix" {
-		address = filepath.Join(t.TempDir(), "clamd")
-	}
-	l, err := net.Listen(network, address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.address = network + ":" + l.Addr().String()
-	var served sync.WaitGroup
-	t.Cleanup(func() {
-		l.Close()
-		f.mu.Lock()
-		for _, c := range f.open {
-			c.Close()
-		}
-		f.mu.Unlock()
-		served.Wait()
-	})
-	served.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			f.mu.Lock()
-			f.open = append(f.open, c)
-			f.mu.Unlock()
-			served.Go(func() { f.serve(c) })
-		}
-	})
+	f.address = filtertest.Serve(t, network, f.serve)
 	return f
 }
 

@@ -32,7 +32,6 @@ type fakeServer struct {
 	heads    []string
 	contents []string
 	dialled  int
-	open     []net.Conn
 }
 
 const ordinary = "ICAP/1.0 200 OK\r\nMethods: RESPMOD, REQMOD\r\nISTag: \"t-1\"\r\nAllow: 204\r\nPreview: 16\r\nOptions-TTL: 3600\r\nEncapsulated: null-body=0\r\n\r\n"
@@ -46,33 +45,11 @@ const infectedReply = "ICAP/1.0 200 OK\r\nISTag: \"t-1\"\r\nX-Infection-Found: T
 
 func (f *fakeServer) start(t *testing.T) *fakeServer {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.address = "tcp:" + l.Addr().String()
-	var served sync.WaitGroup
-	t.Cleanup(func() {
-		l.Close()
+	f.address = filtertest.Serve(t, "tcp", func(c net.Conn) {
 		f.mu.Lock()
-		for _, c := range f.open {
-			c.Close()
-		}
+		f.dialled++
 		f.mu.Unlock()
-		served.Wait()
-	})
-	served.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			f.mu.Lock()
-			f.dialled++
-			f.open = append(f.open, c)
-			f.mu.Unlock()
-			served.Go(func() { f.serve(c) })
-		}
+		f.serve(c)
 	})
 	return f
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +15,8 @@ import (
 
 	"gatepost/filters"
 	"gatepost/internal/mail"
+
+	"gatepost/filters/filtertest"
 )
 
 // fakeSpamd speaks spamd's protocol and says what it is told to say.
@@ -31,44 +32,15 @@ type fakeSpamd struct {
 	content string
 	all     []string          // requests
 	byUser  map[string]string // replies; else reply
-	open    []net.Conn
 }
 
 func (f *fakeSpamd) start(t *testing.T, network string) *fakeSpamd {
 	t.Helper()
-	address := "127.0.0.1:0"
-	if network == "unix" {
-		address = filepath.Join(t.TempDir(), "spamd")
-	}
-	l, err := net.Listen(network, address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.address = network + ":" + l.Addr().String()
-	if f.tls != nil {
-		l = tls.NewListener(l, f.tls)
-	}
-	var served sync.WaitGroup
-	t.Cleanup(func() {
-		l.Close()
-		f.mu.Lock()
-		for _, c := range f.open {
-			c.Close()
+	f.address = filtertest.Serve(t, network, func(c net.Conn) {
+		if f.tls != nil {
+			c = tls.Server(c, f.tls)
 		}
-		f.mu.Unlock()
-		served.Wait()
-	})
-	served.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			f.mu.Lock()
-			f.open = append(f.open, c)
-			f.mu.Unlock()
-			served.Go(func() { f.serve(c) })
-		}
+		f.serve(c)
 	})
 	return f
 }
