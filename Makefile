@@ -14,9 +14,11 @@ VCS := $(shell git -C . rev-parse HEAD >/dev/null 2>&1 && echo auto || echo fals
 export GOFLAGS := -mod=readonly -buildvcs=$(VCS)
 FUZZTIME ?= 10s
 
+# Where npm did not come from Debian it is there already.
+NPM := $(shell command -v npm >/dev/null || echo npm)
 SCANNERS := clamav-daemon spamassassin spamd
 # sendmail, exim4 and OpenSMTPD are unpacked by the tests themselves, into the user's cache: Debian has room for one MTA.
-PACKAGES := amavisd-new bzip2 c-icap ca-certificates chromium curl dovecot-imapd dovecot-lmtpd fail2ban fonts-dejavu-core gcc gsasl ldap-utils libc-icap-mod-virus-scan libc6-dev libmail-deliverystatus-bounceparser-perl libmilter-dev libsasl2-modules m4 miltertest opendkim opendkim-tools opendmarc p7zip-full postfix prometheus python3 python3-authres python3-dkim redis-server sasl2-bin slapd spamc swaks xz-utils zip zstd $(SCANNERS)
+PACKAGES := amavisd-new bzip2 c-icap ca-certificates chromium curl dovecot-imapd dovecot-lmtpd fail2ban fonts-dejavu-core gcc gsasl ldap-utils libc-icap-mod-virus-scan libc6-dev libmail-deliverystatus-bounceparser-perl libmilter-dev libsasl2-modules m4 miltertest $(NPM) opendkim opendkim-tools opendmarc p7zip-full postfix prometheus python3 python3-authres python3-dkim redis-server sasl2-bin slapd spamc swaks xz-utils zip zstd $(SCANNERS)
 
 .PHONY: run test check build bench bench-milter fuzz clean
 
